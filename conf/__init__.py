@@ -1,0 +1,1 @@
+"""Hydra configuration: a YAML file a command, a folder a group."""

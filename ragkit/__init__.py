@@ -1,0 +1,1 @@
+"""Retrieval-augmented question answering: retrievers, readers, and retrievers trained from answers alone."""

@@ -1,0 +1,58 @@
+"""The exceptions of ragkit: each message says what came, what was wanted and what to do.
+
+Everything the user can cause derives from :class:`RagkitError`; the command line prints such an error as one
+message and exits with 2. Any other exception is a defect of ragkit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RagkitError(Exception):
+    """Base of every error that the user's input, configuration or files can cause."""
+
+
+class InputError(RagkitError):
+    """A value or a file that the user gave is not usable."""
+
+
+class FormatError(InputError):
+    """A record of a file breaks its format; the message starts with ``file:line``."""
+
+    def __init__(self, path: Path | str, line: int | None, reason: str) -> None:
+        self.path, self.line, self.reason = Path(path), line, reason
+        where = f"{path}:{line}" if line is not None else f"{path}"
+        super().__init__(f"{where}: {reason}")
+
+
+class DuplicateIds(InputError):
+    """Two passages of a corpus have the same id."""
+
+
+class ConfigError(RagkitError):
+    """A configuration names something unknown, lacks a value, or does not bind to its constructor."""
+
+
+class ModelNotFound(RagkitError):
+    """A model reference leads nowhere."""
+
+
+class MissingPackage(RagkitError):
+    """An optional package is not installed; the message gives the exact ``pip install`` line."""
+
+
+class IndexMismatch(RagkitError):
+    """An index belongs to another encoder, corpus, dimension or metric than the one at hand."""
+
+
+class IndexCorrupt(RagkitError):
+    """A file of an index or a store is missing, truncated, altered or not finished."""
+
+
+class CheckpointError(RagkitError):
+    """A checkpoint cannot be read, or belongs to another run."""
+
+
+class NonFiniteVectors(RagkitError):
+    """An encoder produced NaN or infinite vectors; the message names the passages."""

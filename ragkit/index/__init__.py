@@ -1,0 +1,1 @@
+"""Vectors and row numbers on disk; never text, never models."""

@@ -1,0 +1,1 @@
+"""Scores of answers and of rankings, with their intervals."""

@@ -1,0 +1,1 @@
+"""Finding passages: dual encoders, BM25, and fusions of both."""

@@ -1,0 +1,1 @@
+"""The built-in sample corpus: passages, questions and answers written for ragkit."""

@@ -1,0 +1,1 @@
+"""Strings: templates, token counts, normalisation, and where models are found."""
