@@ -55,4 +55,4 @@ def _with_lines(items: Iterable[T], *, description: str, total: int | None) -> I
         now = time.monotonic()
         if now - last > _LOG_EVERY:
             last = now
-            print(f"{description}: {done}{out_of}, {now - started:.0f} s", file=sys.stderr, flush=True)
+            print(f"{description}: {done}{out_of}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201  a log wants lines

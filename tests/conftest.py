@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
-    import torch  # noqa: PLC0415  the environment above must be set first
+    import torch  # the environment above must be set first
 
     torch.set_num_threads(1)
 

@@ -1,0 +1,129 @@
+"""From the words of a command line to a plain configuration, by Hydra's ``compose`` (docs/adr/0002).
+
+Hydra is used here only: the rest of ragkit sees plain dicts, which :mod:`ragkit.binding` checks and builds.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import itertools
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ragkit.errors import ConfigError
+
+# group -> the field of its `path.yaml` that a path or a model reference given in a config's place goes to
+PATH_FIELDS = {"corpus": "path", "retriever": "model", "reader": "model"}
+
+
+def group_choices(group: str) -> list[str]:
+    """The names of a group's configs: the YAML files of its folder in ``conf/``, without ``path``."""
+    folder = importlib.resources.files("ragkit.conf") / group
+    if not folder.is_dir():
+        return []
+    names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return sorted(name for name in names if name != "path")
+
+
+def groups(command: str) -> list[str]:
+    """The groups that a command's defaults list chooses from, as the command line writes them."""
+    import yaml  # comes with Hydra
+
+    text = (importlib.resources.files("ragkit.conf") / f"{command}.yaml").read_text()
+    defaults = (yaml.safe_load(text) or {}).get("defaults", [])
+    return [next(iter(entry)).removeprefix("optional ") for entry in defaults if isinstance(entry, Mapping)]
+
+
+def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of one command as plain dicts and lists, with the overrides applied.
+
+    A path given where a group wants a name (``corpus=FILE``, ``retriever=DIR``, ``reader=RUN``) selects the group's
+    ``path`` config and goes, as it is, to its field. Missing values stay ``"???"``: :func:`build` names them.
+
+    Raises:
+        ConfigError: an override is malformed, or names something that is not there.
+    """
+    from hydra import compose as hydra_compose  # 150 ms that `ragkit --help` need not pay
+    from hydra import initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    names, paths = _split_paths(overrides)
+    try:
+        with initialize_config_module("ragkit.conf", version_base="1.3", job_name=command):
+            composed = hydra_compose(config_name=command, overrides=names)
+        config = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, command)) from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"conf/{command}.yaml must hold a mapping, not {type(config).__name__}")
+    for group, path in paths.items():
+        config[group][PATH_FIELDS[group]] = path
+    return typing.cast("dict[str, Any]", config)
+
+
+def sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of overrides with several values: ``["k=1,2", "a=3"]`` gives two lists.
+
+    Raises:
+        ConfigError: an override is malformed.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # as in compose
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        values = [
+            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+            if item.is_sweep_override()
+            else [str(item.input_line)]
+            for item in parsed
+        ]
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    return [list(combination) for combination in itertools.product(*values)]
+
+
+def complete(command: str, line: str) -> list[str]:
+    """Hydra's completions of the last word of ``line``, the overrides typed so far."""
+    from hydra import initialize_config_module  # as in compose
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_module("ragkit.conf", version_base="1.3", job_name=command):
+        found = BashCompletion(GlobalHydra.instance().config_loader())._query(config_name=command, line=line)
+    return [word for word in found if not word.startswith("hydra")]
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """The configuration as YAML, as a run keeps it in ``config.yaml``."""
+    import yaml  # comes with Hydra
+
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def _split_paths(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    names: list[str] = []
+    paths: dict[str, str] = {}
+    for override in overrides:
+        group, is_assignment, value = override.partition("=")
+        if not is_assignment:
+            raise ConfigError(f"cannot read {override!r}: every word after the command is KEY=VALUE")
+        choices = group_choices(group) if group in PATH_FIELDS else []
+        if group not in PATH_FIELDS or value in {*choices, "path", "null", ""}:
+            names.append(override)
+        elif Path(value).expanduser().exists() or any(sign in value for sign in "/:"):
+            names.append(f"{group}=path")
+            paths[group] = value
+        else:
+            known = ", ".join(choices) or "no configs"
+            raise ConfigError(f"{override}: {value!r} is neither a file or folder here nor one of {known}")
+    return names, paths
+
+
+def _explain(error: Exception, command: str) -> str:
+    message = str(error).split("\nTo append to your config")[0].strip()
+    return f"{message}\nsee: ragkit {command} --help"
