@@ -124,7 +124,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value can be an argument of this type; only scalars are judged, the rest its constructor judges."""
+    """Whether a YAML value can be an argument of this type; only scalars are judged, the rest is the constructor's."""
     return isinstance(value, Mapping) or any(_fits_one(value, kind) for kind in _alternatives(hint))
 
 

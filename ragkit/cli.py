@@ -203,7 +203,10 @@ def _overview() -> str:
 def _help(command: Command) -> str:
     positional = "".join(f" {name.upper()}" for name in command.positional)
     flags = "".join(f" [--{flag} {flag.upper()}]" for flag in command.flags)
-    defaults = configuration.to_yaml(configuration.compose(command.name, [])).rstrip()
+    try:
+        defaults = configuration.to_yaml(configuration.compose(command.name, [])).rstrip()
+    except ConfigError:  # a group must be chosen first
+        defaults = configuration.raw(command.name).rstrip()
     groups = [
         f"  {group}: {', '.join(configuration.group_choices(group))}"
         + (", or a path" if group in configuration.PATH_FIELDS else "")

@@ -100,9 +100,9 @@ def complete(command: str, line: str) -> list[str]:
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """The configuration as YAML, as a run keeps it in ``config.yaml``."""
-    import yaml  # comes with Hydra
+    from omegaconf import OmegaConf
 
-    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def _split_paths(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
