@@ -29,11 +29,16 @@ def group_choices(group: str) -> list[str]:
 
 def groups(command: str) -> list[str]:
     """The groups that a command's defaults list chooses from, as the command line writes them."""
-    import yaml  # comes with Hydra
+    from omegaconf import OmegaConf
 
-    text = (importlib.resources.files("ragkit.conf") / f"{command}.yaml").read_text()
-    defaults = (yaml.safe_load(text) or {}).get("defaults", [])
-    return [next(iter(entry)).removeprefix("optional ") for entry in defaults if isinstance(entry, Mapping)]
+    config = OmegaConf.to_container(OmegaConf.create(raw(command)))
+    entries = config.get("defaults", []) if isinstance(config, dict) else []
+    return [str(next(iter(entry))).removeprefix("optional ") for entry in entries if isinstance(entry, dict)]
+
+
+def raw(command: str) -> str:
+    """The text of ``conf/COMMAND.yaml``."""
+    return (importlib.resources.files("ragkit.conf") / f"{command}.yaml").read_text(encoding="utf-8")
 
 
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
