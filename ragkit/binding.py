@@ -43,7 +43,7 @@ def build(config: Mapping[str, Any]) -> Any:
     return _built(config)
 
 
-def _locate(name: str) -> Any:
+def locate(name: str) -> Any:
     """The class, function or classmethod of a dotted name.
 
     Raises:
@@ -83,7 +83,7 @@ def _faults(node: Any, where: str) -> Iterator[str]:
 
 def _target_faults(node: Mapping[str, Any], where: str) -> Iterator[str]:
     try:
-        target = _locate(node["_target_"])
+        target = locate(node["_target_"])
     except ConfigError as error:
         yield f"{where}: {error}"
         return
@@ -143,7 +143,7 @@ def _built(node: Any) -> Any:
         return node
     if "_target_" not in node:
         return {key: _built(value) for key, value in node.items()}
-    target = _locate(node["_target_"])
+    target = locate(node["_target_"])
     hints = _hints(target)
     arguments = {key: _as_path(_built(value), hints.get(key)) for key, value in _arguments(node).items()}
     return partial(target, **arguments) if node.get("_partial_") else target(**arguments)

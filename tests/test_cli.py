@@ -1,0 +1,74 @@
+"""The words of the command line, its exit codes and its messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragkit import cli
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_overview_has_an_example_for_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert all(f"ragkit {name}" in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_the_help_of_a_command_shows_an_example_and_its_keys(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert cli.COMMANDS[name].examples[0] in out
+    assert "out:" in out or name in {"ask", "convert"}
+
+
+def test_an_unknown_command_exits_with_2_and_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["retrain"]) == 2
+    assert "index, mine, train" in capsys.readouterr().err
+
+
+def test_a_missing_value_is_one_message_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback through three libraries tells a user nothing."""
+    assert cli.main(["index", "retriever=bm25"]) == 2
+    err = capsys.readouterr().err
+    assert "out: no value given; add out=VALUE" in err
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_not_there_is_the_users_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["index", f"corpus={tmp_path}/absent.tsv", "retriever=bm25", f"out={tmp_path}/i"]
+    assert cli.main(words) == 2
+    assert "absent.tsv" in capsys.readouterr().err
+
+
+def test_cfg_job_prints_the_composed_config_and_builds_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["index", f"corpus={tmp_path}", f"out={tmp_path}/i", "retriever=bm25", "--cfg", "job"]) == 0
+    assert f"out: {tmp_path}/i" in capsys.readouterr().out
+    assert not (tmp_path / "i").exists()
+
+
+def test_multirun_gives_every_run_a_folder_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two runs that write to one folder leave the second one's files under the first one's name."""
+    words = ["index", f"corpus={tmp_path}", f"out={tmp_path}/i", "retriever=bm25,rank_bm25", "-m", "--cfg", "job"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert f"out: {tmp_path}/i/0" in out
+    assert f"out: {tmp_path}/i/1" in out
+
+
+def test_a_question_may_hold_any_sign(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Hydra's grammar would choke on quotes, commas and brackets in a question."""
+    question = 'who said "to be, or not to be" (in {Hamlet})? x=${y}'
+    assert cli.main(["ask", question, f"index_dir={tmp_path}", "--cfg", "job"]) == 0
+    assert "to be, or not to be" in capsys.readouterr().out
+
+
+def test_completion_lists_commands_and_then_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--complete", "ragkit in"]) == 0
+    assert capsys.readouterr().out.split() == ["index"]
+    assert cli.main(["--complete", "ragkit index retriever=bm"]) == 0
+    assert "retriever=bm25" in capsys.readouterr().out.split()
