@@ -145,10 +145,15 @@ def _built(node: Any) -> Any:
         return {key: _built(value) for key, value in node.items()}
     target = locate(node["_target_"])
     hints = _hints(target)
-    arguments = {key: _as_path(_built(value), hints.get(key)) for key, value in _arguments(node).items()}
+    arguments = {key: _as_hinted(_built(value), hints.get(key)) for key, value in _arguments(node).items()}
     return partial(target, **arguments) if node.get("_partial_") else target(**arguments)
 
 
-def _as_path(value: Any, hint: Any) -> Any:
+def _as_hinted(value: Any, hint: Any) -> Any:
+    """The value as its parameter wants it: YAML has no paths, and writes 1 for 1.0."""
     kinds = _alternatives(hint)
-    return Path(value).expanduser() if isinstance(value, str) and Path in kinds and str not in kinds else value
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value).expanduser()
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
+        return float(value)
+    return value

@@ -43,7 +43,7 @@ def test_all_faults_are_in_one_message() -> None:
 
 def test_nothing_is_built_when_there_is_a_fault(tmp_path: Path) -> None:
     config = [
-        {"_target_": "ragkit.corpus.store.PassageStore.open", "folder": str(tmp_path / "absent")},
+        {"_target_": "ragkit.corpus.PassageStore.open", "folder": str(tmp_path / "absent")},
         {"_target_": "ragkit.types.Passage"},
     ]
     with pytest.raises(ConfigError, match="missing a required argument: 'id'"):
