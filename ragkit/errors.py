@@ -6,6 +6,7 @@ message and exits with 2. Any other exception is a defect of ragkit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -27,7 +28,23 @@ class FormatError(InputError):
 
 
 class DuplicateIds(InputError):
-    """Two passages of a corpus have the same id."""
+    """Two passages of a corpus have the same id; ``duplicates`` are the first few ids, each with its rows from 0.
+
+    ``places`` says where the rows stand in the source, such as ``psgs.tsv:12``, where that is known.
+    """
+
+    def __init__(
+        self, duplicates: Sequence[tuple[str, Sequence[int]]], places: Mapping[int, str] | None = None
+    ) -> None:
+        self.duplicates = duplicates
+        places = places or {}
+        shown = (
+            f"{passage_id!r} at " + ", ".join(places.get(row, f"row {row}") for row in rows)
+            for passage_id, rows in duplicates
+        )
+        super().__init__(
+            "ids must be unique, and these are not: " + "; ".join(shown) + "; give every passage its own id"
+        )
 
 
 class ConfigError(RagkitError):
