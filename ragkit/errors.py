@@ -67,9 +67,21 @@ class IndexCorrupt(RagkitError):
     """A file of an index or a store is missing, truncated, altered or not finished."""
 
 
+class IndexBusy(RagkitError):
+    """Another process is writing the same index directory."""
+
+
+class DiskFull(RagkitError):
+    """The disk has no room for what was being written; the message gives the bytes needed."""
+
+
 class CheckpointError(RagkitError):
     """A checkpoint cannot be read, or belongs to another run."""
 
 
 class NonFiniteVectors(RagkitError):
     """An encoder produced NaN or infinite vectors; the message names the passages."""
+
+
+class TrainingDiverged(RagkitError):
+    """Too many updates had a loss or a gradient that is not finite."""
