@@ -2,6 +2,7 @@
 
 from ragkit.losses.contrastive import contrastive
 from ragkit.losses.distillation import distillation_kl
+from ragkit.losses.extractive import extractive, marginal_span, passage_selection
 from ragkit.losses.marginal import marginal_nll
 
-__all__ = ["contrastive", "distillation_kl", "marginal_nll"]
+__all__ = ["contrastive", "distillation_kl", "extractive", "marginal_nll", "marginal_span", "passage_selection"]

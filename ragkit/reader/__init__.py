@@ -1,1 +1,26 @@
 """Answering from passages."""
+
+from ragkit.reader.extractive import ExtractiveReader, ReaderScores
+from ragkit.reader.inputs import InputEncoder, InputOptions, ReaderBatch, pad_spans
+from ragkit.reader.open import open_reader
+from ragkit.reader.places import answer_places
+from ragkit.reader.protocol import Reader
+from ragkit.reader.reading import Answer, Reading
+from ragkit.reader.spans import Span, best_spans, token_spans
+
+__all__ = [
+    "Answer",
+    "ExtractiveReader",
+    "InputEncoder",
+    "InputOptions",
+    "Reader",
+    "ReaderBatch",
+    "ReaderScores",
+    "Reading",
+    "Span",
+    "answer_places",
+    "best_spans",
+    "open_reader",
+    "pad_spans",
+    "token_spans",
+]

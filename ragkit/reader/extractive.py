@@ -1,0 +1,175 @@
+"""DPR's extractive reader: which passage answers, and which span of it is the answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from ragkit.device import autocast, resolve_device, resolve_dtype
+from ragkit.errors import ConfigError, InputError
+from ragkit.reader.inputs import InputEncoder, InputOptions
+from ragkit.reader.reading import PassageLogits, Reading, length_batches, read_passage, select
+from ragkit.reader.weights import ReaderWeights, load_weights, positions, save_weights
+from ragkit.types import Passage, Prediction, ScoredPassage
+
+log = logging.getLogger(__name__)
+_WINDOW = 2048  # passages sorted by length and held in memory at once
+
+
+class ReaderScores(NamedTuple):
+    """Logits, -inf at padding and at missing passages."""
+
+    start: Float[Tensor, "query passage token"]
+    end: Float[Tensor, "query passage token"]
+    selection: Float[Tensor, "query passage"]
+
+
+class ExtractiveReader(nn.Module):
+    """An encoder over each question with each passage, and three linear heads: start, end, passage selection.
+
+    ``batch_tokens`` is the number of tokens, padding included, that go through the encoder at once when answering:
+    it alone sets the memory, however many passages a question has. ``dtype`` is that of the autocast when answering
+    (:func:`ragkit.device.resolve_dtype`); weights stay float32.
+    """
+
+    def __init__(
+        self, weights: ReaderWeights, *, batch_tokens: int = 8192, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        super().__init__()
+        _check_length(weights)
+        self.model, self.selection = weights.model, weights.selection
+        self.tokenizer, self.max_answer_tokens = weights.tokenizer, weights.max_answer_tokens
+        self.is_trained = weights.is_trained
+        self.inputs = InputEncoder(weights.tokenizer, weights.options)
+        self.batch_tokens, self.dtype = batch_tokens, dtype
+        self.to(resolve_device(device))
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        options: InputOptions | None = None,
+        batch_tokens: int = 8192,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> ExtractiveReader:
+        """The reader at a model reference (folder, hub id, ``pkg://``), with ``options`` in place of its own limits.
+
+        Heads that the model lacks are fresh and equal in every process (:func:`ragkit.reader.weights.load_weights`).
+        """
+        weights = load_weights(model)
+        if options is not None:
+            weights = replace(weights, options=options)
+        return cls(weights, batch_tokens=batch_tokens, device=device, dtype=dtype)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights, tokenizer and settings; ``AutoModelForQuestionAnswering`` opens the folder too."""
+        weights = ReaderWeights(
+            self.model, self.selection, self.tokenizer, self.inputs.options, self.max_answer_tokens, is_trained=True
+        )
+        save_weights(weights, Path(folder))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.selection.weight.device
+
+    def forward(
+        self,
+        ids: Int64[Tensor, "query passage token"],
+        mask: Bool[Tensor, "query passage token"],
+        segments: Int64[Tensor, "query passage token"],
+    ) -> ReaderScores:
+        """Logits of every token and every passage, float32, with gradient; only passages that are there are encoded."""
+        is_there = mask.any(dim=-1)
+        extra = {"token_type_ids": segments[is_there]} if getattr(self.model.config, "type_vocab_size", 0) > 1 else {}
+        states = self.model.base_model(
+            input_ids=ids[is_there], attention_mask=mask[is_there].long(), **extra
+        ).last_hidden_state
+        span_head = cast(nn.Linear, self.model.qa_outputs)
+        start, end = span_head(states).float().unbind(dim=-1)  # [row, token] each
+        selection = self.selection(states[:, 0]).float()  # [row, 1]
+        return ReaderScores(
+            _scatter(start.masked_fill(~mask[is_there], -torch.inf), is_there),
+            _scatter(end.masked_fill(~mask[is_there], -torch.inf), is_there),
+            _scatter(selection, is_there).squeeze(-1),
+        )
+
+    def answer(self, questions: Sequence[str], passages: Sequence[Sequence[ScoredPassage]]) -> list[Prediction]:
+        """The best span of the most relevant passage of each question, cut from that passage's text.
+
+        A better span of another passage does not count (DPR). ``score`` is the natural log of P(passage) P(start)
+        P(end): at most 0. ``contribution`` is P(passage), the softmax of relevance over the passages that have text.
+        No passage, or none with text: the empty prediction.
+        """
+        readings = self.read(questions, [[hit.passage for hit in hits] for hits in passages])
+        return [select(found, hits) for found, hits in zip(readings, passages, strict=True)]
+
+    def read(
+        self, questions: Sequence[str], passages: Sequence[Sequence[Passage]], *, limit: int = 1
+    ) -> list[list[Reading]]:
+        """What is found in every passage of every question: its relevance and its ``limit`` best answers."""
+        if len(questions) != len(passages):
+            raise InputError(
+                f"{len(questions)} questions with {len(passages)} lists of passages; give each question its list"
+            )
+        encoded = self.inputs.questions(questions)
+        if encoded.n_cut:
+            log.warning(
+                "%d of %d questions have more than %d tokens and were cut at their end",
+                encoded.n_cut,
+                len(questions),
+                self.inputs.options.max_question,
+            )
+        pairs = [(encoded.ids[query], passage) for query, line in enumerate(passages) for passage in line]
+        was_training = self.training
+        self.eval()
+        try:
+            windows = [pairs[begin : begin + _WINDOW] for begin in range(0, len(pairs), _WINDOW)]
+            found = iter([reading for window in windows for reading in self._read_window(window, limit=limit)])
+        finally:
+            self.train(was_training)
+        return [[next(found) for _ in line] for line in passages]
+
+    @torch.inference_mode()
+    def _read_window(self, pairs: Sequence[tuple[list[int], Passage]], *, limit: int) -> list[Reading]:
+        """Readings of pairs of a question's tokens and a passage, in their order; batches hold like lengths."""
+        inputs = self.inputs.pairs([question for question, _ in pairs], [passage for _, passage in pairs])
+        readings: dict[int, Reading] = {}
+        for rows in length_batches([len(one.ids) for one in inputs], budget=self.batch_tokens):
+            batch = self.inputs.batch([[inputs[row] for row in rows]]).to(self.device)
+            with autocast(self.device, resolve_dtype(self.dtype, self.device)):
+                scores = self(batch.ids, batch.mask, batch.segments)
+            start, end, selection = (part[0].double().cpu().numpy() for part in scores)  # [row, token] twice, [row]
+            for column, row in enumerate(rows):
+                n = len(inputs[row].ids)
+                logits = PassageLogits(start[column, :n], end[column, :n], float(selection[column]))
+                readings[row] = read_passage(
+                    inputs[row], pairs[row][1].text, logits=logits, max_tokens=self.max_answer_tokens, limit=limit
+                )
+        return [readings[row] for row in range(len(pairs))]
+
+
+def _check_length(weights: ReaderWeights) -> None:
+    """Raise ConfigError where the inputs may be longer than the model has positions for."""
+    most = positions(weights.model.config, weights.tokenizer)
+    if weights.options.max_length > most:
+        raise ConfigError(f"max_length {weights.options.max_length} is more than the {most} tokens this model can take")
+
+
+def _scatter(
+    values: Float[Tensor, "row token"], is_there: Bool[Tensor, "query passage"]
+) -> Float[Tensor, "query passage token"]:
+    """The rows at the places that are there, -inf elsewhere."""
+    out = values.new_full((*is_there.shape, *values.shape[1:]), -torch.inf)
+    out[is_there] = values
+    return out
