@@ -1,0 +1,1 @@
+"""Where passages come from: one small module for each format of corpus."""
