@@ -1,0 +1,45 @@
+"""What the tests of training share: a toy task, and runs of it in processes of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    """tests/training/toy.py."""
+    return load_script("toy")
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Run:
+    """Run a script of this folder: ``run_script("toy", out, "steps=12", processes=2, failpoint="step:3")``."""
+
+    def run(name: str, *words: object, processes: int = 1, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        # no console script: the folder's torchrun may belong to another environment than this interpreter
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launcher if processes > 1 else []), str(HERE / f"{name}.py"), *map(str, words)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAGKIT_FAILPOINT": failpoint}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+    return run

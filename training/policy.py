@@ -1,0 +1,138 @@
+"""How a run trains: its length, batches, optimizer, and when it evaluates and saves. Numbers of steps are updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ragkit.errors import ConfigError
+
+from .schedule import SCHEDULES
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerPolicy:
+    """AdamW with a schedule and clipping.
+
+    ``warmup`` counts updates, or is a share of all of them where below 1. ``weight_decay`` spares biases and
+    normalisation weights (everything of fewer than two axes). ``clip`` bounds the norm of the whole gradient.
+    """
+
+    learning_rate: float | int = 2e-5
+    weight_decay: float | int = 0.0
+    betas: list[float] | tuple[float, float] = (0.9, 0.999)
+    eps: float | int = 1e-8
+    schedule: str = "linear"
+    warmup: float | int = 0.1
+    clip: float | int | None = 2.0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate must be above 0, not {self.learning_rate}")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"unknown optimizer.schedule {self.schedule!r}; choose from {sorted(SCHEDULES)}")
+        if self.warmup < 0:
+            raise ConfigError(f"optimizer.warmup must be 0 or more, not {self.warmup}")
+        if self.clip is not None and self.clip <= 0:
+            raise ConfigError(f"optimizer.clip must be above 0, or null for no clipping, not {self.clip}")
+
+    def warmup_steps(self, total: int) -> int:
+        """The updates of the warm-up in a run of ``total``."""
+        return math.ceil(self.warmup * total) if self.warmup < 1 else int(self.warmup)
+
+    def build(self, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
+        """AdamW over the parameters that want a gradient, in the order of the modules; a shared one once."""
+        decayed: list[nn.Parameter] = []
+        spared: list[nn.Parameter] = []
+        for parameter in trained_parameters(modules):
+            (decayed if parameter.ndim >= 2 else spared).append(parameter)  # noqa: PLR2004  a matrix has two axes
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        first, second = self.betas
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(first, second), eps=self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class SavePolicy:
+    """When to evaluate, save and log; ``metric`` (larger is better) names the best checkpoint, which is exported.
+
+    None: once an epoch for ``eval_every``, with each evaluation for ``save_every``. ``keep`` newest checkpoints stay,
+    and the best. ``max_skipped`` updates may be skipped because of a loss or gradient that is not finite.
+    """
+
+    eval_every: int | None = None
+    save_every: int | None = None
+    log_every: int = 1
+    keep: int = 2
+    metric: str | None = None
+    export: str = "best"
+    max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("eval_every", "save_every", "log_every", "keep"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"save.{name} must be 1 or more, not {value}")
+        if self.export not in {"best", "last"}:
+            raise ConfigError(f"save.export must be best or last, not {self.export!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ComputePolicy:
+    """Where and in which number format to train, and how many processes there must be (None: any number).
+
+    ``dtype`` "auto" is bfloat16 autocast where the hardware has it; weights and losses stay float32.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    processes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPolicy:
+    """A whole run; give ``steps`` or ``epochs``.
+
+    ``batch_size`` counts the items of an update, over all processes and all of its ``accumulate`` parts.
+    """
+
+    steps: int | None = None
+    epochs: float | int | None = None
+    batch_size: int = 16
+    accumulate: int = 1
+    seed: int = 0
+    compute: ComputePolicy = field(default_factory=ComputePolicy)
+    optimizer: OptimizerPolicy = field(default_factory=OptimizerPolicy)
+    save: SavePolicy = field(default_factory=SavePolicy)
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError(f"give either steps or epochs, not steps={self.steps} and epochs={self.epochs}")
+        if (self.steps is not None and self.steps < 1) or (self.epochs is not None and self.epochs <= 0):
+            raise ConfigError(f"steps must be 1 or more and epochs above 0: steps={self.steps} epochs={self.epochs}")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ConfigError(f"cannot split a batch of {self.batch_size} into accumulate={self.accumulate} parts")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """The updates of the whole run."""
+        return self.steps if self.steps is not None else math.ceil(steps_per_epoch * (self.epochs or 0.0))
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between the parts of a resumed run: all that the losses depend on.
+
+        When to log, evaluate, save and what to export may change, and so may the number of processes.
+        """
+        found = asdict(self)
+        del found["save"], found["steps"], found["epochs"], found["compute"]["processes"]
+        found["optimizer"]["betas"] = list(self.optimizer.betas)
+        return found
+
+
+def trained_parameters(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
+    """The parameters that want a gradient, each once, in the order of the modules."""
+    unique = {id(p): p for module in modules.values() for p in module.parameters() if p.requires_grad}
+    return list(unique.values())
