@@ -17,7 +17,7 @@ _INNER_PRODUCT = 0
 HEADER_BYTES = _HEADER.size
 
 
-def write_flat(path: Path, blocks: Iterable[Float32[np.ndarray, "row dim"]], *, count: int, dim: int) -> None:
+def write_flat(path: Path, blocks: Iterable[Float32[np.ndarray, "_ dim"]], *, count: int, dim: int) -> None:
     """Write ``count`` vectors, which come in blocks, as the file that FAISS writes of an ``IndexFlatIP``."""
     written = 0
     with path.open("wb") as file:

@@ -111,6 +111,7 @@ class IndexWriter:
         for path in [*self.folder.rglob("*"), self.folder, self.index_dir]:
             _fsync(path)
         Manifest.load(self.folder).verify(self.folder)
+        failpoint("index.sealed")
         return manifest
 
     def make_live(self, *, keep: int = 2) -> Path:

@@ -17,6 +17,17 @@ NAME = "manifest.json"
 
 Verify = Literal["size", "full"]
 
+_VECTOR_KEYS = ("metric", "dim", "dtype", "zero_vectors")
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "kind": str,
+    "count": int,
+    "parameters": dict,
+    "dim": (int, type(None)),
+    "corpus_digest": str,
+    "generation": int,
+    "files": dict,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
@@ -38,12 +49,12 @@ class VectorInfo:
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """The encoder of a dense index: how to load it, its digest, and the precision that it encoded in."""
+    """The encoder of a dense index: how to load it (``recipe``: the arguments), its digest, the dtype it encoded in."""
 
     reference: str
     digest: str
     dtype: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as the JSON object of docs/index-format.md."""
-        vectors = asdict(self.vectors) if self.vectors else dict.fromkeys(("metric", "dim", "dtype", "zero_vectors"))
+        vectors = asdict(self.vectors) if self.vectors else dict.fromkeys(_VECTOR_KEYS)
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -112,12 +123,15 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """The manifest of a JSON object; KeyError or TypeError where a key is missing or of another kind."""
-        vectors = VectorInfo(*(data[key] for key in ("metric", "dim", "dtype", "zero_vectors")))
+        for key, kind in _KINDS.items():
+            if not isinstance(data[key], kind):
+                raise TypeError(f"{key} is {data[key]!r}")
+        is_dense = data["dim"] is not None
         return cls(
             kind=data["kind"],
             count=data["count"],
             parameters=data["parameters"],
-            vectors=vectors if vectors.dim is not None else None,
+            vectors=VectorInfo(**{key: data[key] for key in _VECTOR_KEYS}) if is_dense else None,
             encoder=EncoderInfo(**data["encoder"]) if data["encoder"] else None,
             corpus_digest=data["corpus_digest"],
             origin=Origin(data["generation"], data["created"], data["ragkit_version"]),

@@ -38,6 +38,10 @@ def open_index(index_dir: Path | str, *, verify: Verify = "size", search: str | 
             f"{index_dir} is a {manifest.kind} index and holds no vectors; open it with "
             "ragkit.retriever.open_retriever, or build a dense one: ragkit index retriever=minilm out=OTHER_DIR ..."
         )
+    if FAISS_NAME not in manifest.files:
+        raise IndexCorrupt(
+            f"{folder / 'manifest.json'} lists no {FAISS_NAME}; build it again: ragkit index overwrite=true"
+        )
     index = read_faiss(folder / FAISS_NAME)
     _agree(index, manifest, folder)
     set_search_parameters(index, manifest.parameters.get("search", "") if search is None else search)
