@@ -8,13 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from ragkit.errors import InputError
 from ragkit.types import Document, Passage
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 _UNITS = ("word", "token", "document")
 # Chinese and Japanese write no spaces: each of their characters is a word; a run of 200 others is cut
@@ -99,7 +96,7 @@ def _first_visible(text: str, start: int, end: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _load(tokenizer: str) -> Tokenizer:
+def _load(tokenizer: str) -> Any:
     from tokenizers import Tokenizer  # noqa: PLC0415  only where documents are split by tokens
 
     path = Path(tokenizer)
@@ -108,7 +105,10 @@ def _load(tokenizer: str) -> Tokenizer:
         raise InputError(
             f"no tokenizer at {path}: wanted a tokenizer.json of a fast tokenizer, or a folder that has one"
         )
-    loaded = Tokenizer.from_file(str(path))
+    content = path.read_text(encoding="utf-8", errors="replace")
+    if not content.lstrip().startswith("{") or '"model"' not in content:  # the library raises a bare Exception
+        raise InputError(f"{path} is no tokenizer: wanted the tokenizer.json of a fast tokenizer")
+    loaded = Tokenizer.from_str(content)
     loaded.no_truncation()
     loaded.no_padding()
     return loaded

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,7 @@ class PassageStore:
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)], dtype=np.int64)
 
     @classmethod
-    def open(cls, folder: Path | str, *, verify: Literal["size", "full"] = "size") -> Self:
+    def open(cls, folder: Path | str, *, verify: Literal["size", "full"] = "size") -> PassageStore:
         """The store in ``folder``; checks that every file is there in its size, and with "full" its sha256.
 
         Raises :class:`IndexCorrupt` on a missing, truncated or altered file, or one of another format version.

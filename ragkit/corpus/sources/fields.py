@@ -16,7 +16,8 @@ TITLE_FIELDS = ("title", "wikipedia_title")
 FIELDS = (*ID_FIELDS, *TEXT_FIELDS, *TITLE_FIELDS, "section")
 _QUESTION_FIELDS = {
     "question", "questions", "query", "query_text", "answers", "answer", "golden_answers", "positive_ctxs", "ctxs",
-    "hard_negative_ctxs", "positive_passages", "positive_document_ids", "input", "output", "claim", "qas", "Question", "data", "Data",
+    "hard_negative_ctxs", "positive_passages", "positive_document_ids", "input", "output", "claim", "qas", "Question",
+    "data", "Data",
 }  # fmt: skip
 
 _BULLET = re.compile(r"^BULLET::::-\s*")
