@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ class BM25:
         import bm25s  # noqa: PLC0415  takes 0.6 s
 
         engine = bm25s.BM25(k1=self.k1, b=self.b, method=self.method, idf_method=self.idf_method)
-        engine.index((passages, vocabulary), create_empty_token=False, show_progress=len(passages) > _LARGE)
+        shows_bars = len(passages) > _LARGE and sys.stderr.isatty()
+        engine.index((passages, vocabulary), create_empty_token=False, show_progress=shows_bars)
         kinds = zip(("data", "indices", "indptr"), (np.float32, np.int32, np.int64), strict=True)
         arrays = [np.ascontiguousarray(engine.scores[name], dtype=kind) for name, kind in kinds]
         for array in arrays:

@@ -38,32 +38,39 @@ def _sink(scores: np.ndarray, rows: np.ndarray, length: int) -> None:
 
 @numba.njit(nogil=True)
 @no_type_check
-def _top(scores: np.ndarray, out_rows: np.ndarray, out_scores: np.ndarray) -> None:
-    """Write the best positive scores and their rows, best first; the rest of the line stays as it is.
+def _rise(scores: np.ndarray, rows: np.ndarray, at: int) -> None:
+    """Restore the heap after an entry came in at its end, ``at``."""
+    score, row = scores[at], rows[at]
+    while at > 0 and _is_worse(score, row, scores[(at - 1) // 2], rows[(at - 1) // 2]):
+        scores[at], rows[at] = scores[(at - 1) // 2], rows[(at - 1) // 2]
+        at = (at - 1) // 2
+    scores[at], rows[at] = score, row
 
-    The outputs hold (-inf, -1) on entry, which is worse than any hit: a heap from the start.
-    """
-    k = len(out_rows)
-    length = 0
-    for row in range(len(scores)):
-        score = scores[row]
-        # rows come in ascending order: an equal score is the worse one
-        if score > 0 and (length < k or score > out_scores[0]):
+
+@numba.njit(nogil=True)
+@no_type_check
+def _top(totals: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+    """Write the best positive totals and their rows, best first, and set all totals to 0; unused places stay."""
+    k, length = len(rows), 0
+    limit = totals.dtype.type(0)  # a variable: the loop below is as fast as this comparison
+    for row in range(len(totals)):
+        total = totals[row]
+        totals[row] = 0
+        if total > limit:  # rows come in ascending order: of equal scores the later is the worse
             if length < k:
-                at = length
+                scores[length], rows[length] = total, row
+                _rise(scores, rows, length)
                 length += 1
-                while at > 0 and _is_worse(score, row, out_scores[(at - 1) // 2], out_rows[(at - 1) // 2]):
-                    out_scores[at], out_rows[at] = out_scores[(at - 1) // 2], out_rows[(at - 1) // 2]
-                    at = (at - 1) // 2
-                out_scores[at], out_rows[at] = score, row
             else:
-                out_scores[0], out_rows[0] = score, row
-                _sink(out_scores, out_rows, k)
+                scores[0], rows[0] = total, row
+                _sink(scores, rows, k)
+            if length == k:
+                limit = scores[0]
     for last in range(length - 1, 0, -1):  # heap sort: the worst goes to the end
-        worst_score, worst_row = out_scores[0], out_rows[0]
-        out_scores[0], out_rows[0] = out_scores[last], out_rows[last]
-        out_scores[last], out_rows[last] = worst_score, worst_row
-        _sink(out_scores, out_rows, last)
+        score, row = scores[0], rows[0]
+        scores[0], rows[0] = scores[last], rows[last]
+        scores[last], rows[last] = score, row
+        _sink(scores, rows, last)
 
 
 @numba.njit(nogil=True)
@@ -78,7 +85,6 @@ def _search(
     terms, starts = queries
     rows, scores = hits
     for query in range(len(starts) - 1):
-        totals[:] = 0
         for position in range(starts[query], starts[query + 1]):
             term = terms[position]
             for entry in range(indptr[term], indptr[term + 1]):
