@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ragkit.corpus.report import ReadReport
 from ragkit.corpus.sniff import SOURCES, sniff_corpus
@@ -33,9 +32,9 @@ class ReadOptions:
     """
 
     format: str | None = None
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: str = "raise"
     max_skipped: float = 0.1
-    empty: Literal["drop", "keep", "raise"] = "drop"
+    empty: str = "drop"
     split: SplitPolicy | None = None
 
     def __post_init__(self) -> None:

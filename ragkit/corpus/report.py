@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ragkit.errors import FormatError, InputError
 
@@ -30,8 +29,11 @@ class ReadReport:
     long: int = 0
     reasons: list[str] = field(default_factory=list)
 
-    def refuse(self, error: FormatError, *, on_error: Literal["raise", "skip"], max_skipped: float = 1.0) -> None:
-        """Raise ``error``, or with "skip" count it; raise :class:`InputError` once too large a share was skipped."""
+    def refuse(self, error: FormatError, *, on_error: str, max_skipped: float = 1.0) -> None:
+        """Raise ``error``, or with ``on_error`` "skip" count it.
+
+        Raises :class:`InputError` once too large a share was skipped.
+        """
         if on_error == "raise":
             raise error
         self.skipped += 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ragkit.errors import InputError
 from ragkit.types import Document, Passage
@@ -28,7 +28,7 @@ class SplitPolicy:
     """
 
     size: int = 100
-    unit: Literal["word", "token", "document"] = "word"
+    unit: str = "word"
     stride: int = 0
     tokenizer: str | None = None
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,10 @@ def write_store(
     if shard_rows < 1:
         raise InputError(f"shard_rows is {shard_rows}; it must be at least 1")
     with written_aside(folder, overwrite=overwrite) as aside:
-        writer = _Writer(aside, shard_rows=shard_rows)
-        for passage in progress(passages, description="passages written"):
-            writer.add(passage)
-        writer.finish()
+        with closing(_Writer(aside, shard_rows=shard_rows)) as writer:
+            for passage in progress(passages, description="passages written"):
+                writer.add(passage)
+            writer.finish()
         _refuse_duplicates(aside)
     return PassageStore.open(folder)
 
@@ -86,11 +86,14 @@ class _Writer:
         if is_full:
             self._close_shard()
 
+    def close(self) -> None:
+        self._close_shard()
+        self._hashes.close()
+
     def finish(self) -> None:
         """Write what is pending, the id lookup and ``store.json``, all of it to the disk itself."""
         self._flush()
-        self._close_shard()
-        self._hashes.close()
+        self.close()
         raw = self._folder / _HASHES
         write_ids(np.fromfile(raw, dtype="<u8").astype(np.uint64, copy=False), self._folder)
         raw.unlink()

@@ -7,8 +7,8 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from ragkit.corpus.sources.rows import BadRow
 from ragkit.errors import FormatError, InputError
@@ -19,16 +19,16 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)  # what the decompressors raise on a damaged file
 
 
-def open_binary(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> BufferedIOBase:
     """The bytes of a file, decompressed if its first bytes say gzip, bzip2 or xz."""
     with path.open("rb") as file:
         magic = file.read(6)
     if magic.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return gzip.open(path, "rb")
     if magic.startswith(b"BZh"):
-        return cast(BinaryIO, bz2.open(path, "rb"))
+        return bz2.open(path, "rb")
     if magic.startswith(b"\xfd7zXZ"):
-        return cast(BinaryIO, lzma.open(path, "rb"))
+        return lzma.open(path, "rb")
     if magic.startswith(_ZSTD):
         raise InputError(f"{path} is compressed with zstd, which is not read here; decompress it first: zstd -d {path}")
     if magic.startswith(_UTF16):

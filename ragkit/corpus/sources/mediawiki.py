@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 from xml.etree import ElementTree
 
 from ragkit.corpus.sources.lines import DAMAGED, open_binary
@@ -43,7 +43,7 @@ def read_mediawiki(path: Path) -> Iterator[Row]:
         raise FormatError(path, None, f"the file cannot be read past page {number} ({error})") from error
 
 
-def _elements(file: BinaryIO) -> Iterator[ElementTree.Element]:
+def _elements(file: BufferedIOBase) -> Iterator[ElementTree.Element]:
     """Finished namespaces and pages; each page leaves memory when the next is asked for."""
     events = ElementTree.iterparse(file, events=("start", "end"))
     _, root = next(events)
