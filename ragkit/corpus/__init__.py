@@ -1,7 +1,17 @@
 """Passages on disk: the memory-mapped store, the readers of every corpus and question format, the splitter."""
 
+from ragkit.corpus.convert import ConvertOptions, ConvertReport
 from ragkit.corpus.datasets import load_examples
-from ragkit.corpus.formats import FORMATS, read_examples, sniff
+from ragkit.corpus.formats import (
+    FORMATS,
+    Format,
+    read_examples,
+    read_qrels,
+    read_run,
+    write_examples,
+    write_qrels,
+    write_run,
+)
 from ragkit.corpus.read import ReadOptions, clean_text, read_corpus, store_corpus
 from ragkit.corpus.report import ReadReport
 from ragkit.corpus.sniff import SOURCES, sniff_corpus
@@ -11,7 +21,10 @@ from ragkit.corpus.store import PassageStore
 from ragkit.corpus.write import write_store
 
 __all__ = [
+    "ConvertOptions",
+    "ConvertReport",
     "FORMATS",
+    "Format",
     "PassageStore",
     "ReadOptions",
     "ReadReport",
@@ -22,9 +35,13 @@ __all__ = [
     "load_examples",
     "read_corpus",
     "read_examples",
-    "sniff",
+    "read_qrels",
+    "read_run",
     "sniff_corpus",
     "split_document",
     "store_corpus",
+    "write_examples",
+    "write_qrels",
+    "write_run",
     "write_store",
 ]

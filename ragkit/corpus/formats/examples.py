@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ragkit.corpus.formats.catalogue import FORMATS
-from ragkit.corpus.formats.records import mended, question_id
-from ragkit.corpus.formats.sniff import sniff
+from ragkit.corpus.formats.holding import Hold, cleaned
+from ragkit.corpus.formats.records import question_id
+from ragkit.corpus.formats.sniffing import sniff
+from ragkit.corpus.formats.writing import atomically
 from ragkit.corpus.report import ReadReport
 from ragkit.errors import FormatError, InputError
-from ragkit.types import Example, Passage
+from ragkit.types import Example
 
 
 def read_examples(
@@ -49,11 +51,40 @@ def read_examples(
         if isinstance(found, FormatError):
             report.refuse(found, on_error=on_error)
             continue
-        clean = _mended(found)
+        clean = cleaned(found)
         report.read += 1
-        report.replaced += clean is not found
+        report.replaced += clean != found
         yield clean
     report.check_share(1.0)
+
+
+def write_examples(
+    examples: Iterable[Example],
+    path: Path | str,
+    *,
+    format: str,  # noqa: A002  the word every reader knows
+    overwrite: bool = False,
+) -> None:
+    """Write a question file; nothing is at ``path`` until all of it is there. ``.gz`` packs it.
+
+    What the format cannot hold of an example is left out (``FORMATS[format].hold`` shows what stays); NUL and lone
+    surrogates become U+FFFD.
+
+    Raises:
+        InputError: ``path`` is there already, the format is unknown or is not written, or it cannot hold some example.
+    """
+    path, entry = Path(path), FORMATS.get(format)
+    if entry is None or entry.write_with is None or entry.hold is None:
+        writable = sorted(known.name for known in FORMATS.values() if known.write_with is not None)
+        raise InputError(f"cannot write questions as {format!r}; choose from {writable}")
+    with atomically(path, overwrite=overwrite) as aside:
+        entry.write_with((_checked(example, entry.hold, format) for example in examples), aside)
+
+
+def _checked(example: Example, hold: Hold, name: str) -> Example:
+    if hold(example) is None:
+        raise InputError(f"{name} cannot hold the question {example.id!r} (see docs/formats.md for what it needs)")
+    return cleaned(example)
 
 
 class _Ids:
@@ -75,24 +106,3 @@ class _Ids:
         number = next(n for n in itertools.count(2) if f"{example.id}-{n}" not in self._lines)
         self._lines[f"{example.id}-{number}"] = line
         return replace(example, id=f"{example.id}-{number}")
-
-
-def _mended(example: Example) -> Example:
-    texts = [example.question, *example.answers, example.target]
-    passages = [*example.positives, *example.hard_negatives, *(hit.passage for hit in example.retrieved)]
-    texts += [text for passage in passages for text in (passage.text, passage.title)]
-    if all(mended(text) is text for text in texts):
-        return example
-    return Example(
-        id=example.id,
-        question=mended(example.question),
-        answers=tuple(map(mended, example.answers)),
-        positives=tuple(map(_mended_passage, example.positives)),
-        hard_negatives=tuple(map(_mended_passage, example.hard_negatives)),
-        retrieved=tuple(replace(hit, passage=_mended_passage(hit.passage)) for hit in example.retrieved),
-        target=mended(example.target),
-    )
-
-
-def _mended_passage(passage: Passage) -> Passage:
-    return replace(passage, text=mended(passage.text), title=mended(passage.title))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from ragkit.corpus.formats.lines import head, lines
 from ragkit.corpus.formats.records import Record, shown
@@ -54,6 +55,27 @@ def members(path: Path) -> Iterator[tuple[str, Record] | FormatError]:
             record = _as_record(path, line, scanner.value(), f"record {key!r}")
             yield (key, record) if isinstance(record, Record) else record
         scanner.end()
+
+
+def first_record(path: Path) -> Record | FormatError | None:
+    """The object that shows a JSON file's format, or None in an empty list.
+
+    It is the first of a list, of the list under ``data`` or ``Data``, or of an object of objects, or else the first
+    line. No more of the file is read than it takes.
+    """
+    with open_binary(path) as file:
+        scanner = _Scanner(path, file)
+        if scanner.peek() == "[":
+            return next(_elements(path, scanner), None)
+        scanner.expect("{")
+        line, fields = scanner.line, {}
+        for key in scanner.passed_keys():
+            if key in {"data", "Data"} and scanner.peek() == "[":
+                return next(_elements(path, scanner), None)
+            fields[key] = scanner.value()
+            if len(fields) == 1 and isinstance(fields[key], dict) and "contexts" in fields[key]:
+                return Record(path, line, fields[key])
+        return Record(path, line, fields)
 
 
 def _of_line(path: Path, number: int, line: str) -> Record | FormatError:
@@ -106,7 +128,7 @@ def _as_record(path: Path, line: int, value: object, place: str) -> Record | For
 class _Scanner:
     """A cursor over JSON text that is read as needed and knows its line."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BufferedIOBase) -> None:
         self._path, self._file = path, file
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at, self._is_done = "", 0, False

@@ -8,9 +8,6 @@ from pathlib import Path
 from ragkit.corpus.sources.lines import DAMAGED, open_binary, read_lines
 from ragkit.errors import FormatError, InputError
 
-# protocols 2 to 5 begin with PROTO and their number; protocols 0 and 1 are recognised by what embeddings begin with
-_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp", b"(dp", b"]q", b"cnumpy")
-
 
 def check_file(path: Path) -> None:
     """Raise :class:`InputError` unless ``path`` is a file."""
@@ -33,11 +30,6 @@ def head(path: Path, size: int = 1 << 16) -> bytes:
             return file.read(size)
     except DAMAGED as error:
         raise FormatError(path, None, f"the file cannot be read ({error})") from error
-
-
-def is_pickle(start: bytes) -> bool:
-    """Whether a file that starts so is a Python pickle."""
-    return start.startswith(_PICKLES)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str | FormatError]]:

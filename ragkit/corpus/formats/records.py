@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ragkit.corpus.read import clean_text
 from ragkit.errors import FormatError
-from ragkit.types import Passage
+from ragkit.types import Passage, ScoredPassage
 
-_UNUSABLE = re.compile("[\\0\ud800-\udfff]")
+PASSAGE_IDS = ("id", "passage_id", "docid", "psg_id", "_id")
 _NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
 
@@ -62,7 +62,7 @@ class Record:
             if value == "":
                 raise self.fault(f"{key!r} is empty")
         found = self.text(*keys, default=default)
-        if found != mended(found):
+        if found != clean_text(found):
             raise self.fault(f"the id {found!r} holds a NUL or half of a surrogate pair")
         return found
 
@@ -90,8 +90,8 @@ class Record:
             raise self.fault(f"{keys[0]!r} has a blank answer; give [] where there is none")
         return found
 
-    def question(self, *keys: str) -> str:
-        """The text of a question.
+    def nonblank(self, *keys: str) -> str:
+        """Text that is not blank.
 
         Raises:
             FormatError: as :meth:`text`, or it is blank.
@@ -158,15 +158,6 @@ class Record:
         return value
 
 
-def mended(text: str) -> str:
-    """The text with every NUL and lone surrogate as U+FFFD.
-
-    NUL ends strings in many tools below us, and a lone surrogate (half of an emoji that was cut in two) has no UTF-8
-    form: tokenizers and Arrow fail on it later, without saying where it came from.
-    """
-    return _UNUSABLE.sub("\ufffd", text) if _UNUSABLE.search(text) else text
-
-
 def shown(value: object) -> str:
     """A value in a message: its kind and its beginning."""
     if value is None:
@@ -178,12 +169,12 @@ def shown(value: object) -> str:
 
 def question_id(question: str) -> str:
     """The id of a question whose file gives none: ``q-`` and 16 hex digits of the SHA-256 of its UTF-8 text."""
-    return "q-" + hashlib.sha256(mended(question).encode()).hexdigest()[:16]
+    return "q-" + hashlib.sha256(clean_text(question).encode()).hexdigest()[:16]
 
 
 def passage_id(title: str, text: str) -> str:
     """The id of a passage whose file gives none: ``p-`` and 16 hex digits of the SHA-256 of title, LF and text."""
-    return "p-" + hashlib.sha256(mended(f"{title}\n{text}").encode()).hexdigest()[:16]
+    return "p-" + hashlib.sha256(clean_text(f"{title}\n{text}").encode()).hexdigest()[:16]
 
 
 def passage_of(record: Record, *id_keys: str) -> Passage:
@@ -194,3 +185,19 @@ def passage_of(record: Record, *id_keys: str) -> Passage:
     """
     title, text = record.text("title", default=""), record.text("text")
     return Passage(id=record.identifier(*id_keys, default=passage_id(title, text)), title=title, text=text)
+
+
+def hits_of(record: Record, key: str, *, needs_score: bool = False) -> tuple[ScoredPassage, ...]:
+    """The retrieved passages of a list of ``{id?, title, text, score?}``, in its order (best first).
+
+    DPR's ``wiki:7`` is the passage ``7``. Without scores the hit of rank r (from 1) gets 1/r, which keeps the order.
+
+    Raises:
+        FormatError: a field is absent or of another kind.
+    """
+    hits = []
+    for rank, ctx in enumerate(record.parts(key, default=not needs_score), start=1):
+        passage = passage_of(ctx, *PASSAGE_IDS)
+        score = ctx.number("score", default=None if needs_score else 1 / rank)
+        hits.append(ScoredPassage(replace(passage, id=passage.id.removeprefix("wiki:") or passage.id), score))
+    return tuple(hits)
