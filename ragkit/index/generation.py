@@ -78,11 +78,12 @@ class IndexWriter:
     def __init__(self, index_dir: Path) -> None:
         self.index_dir = index_dir
         self._bytes_needed = 0
-        has_live = (index_dir / CURRENT).is_file()
-        self.live = live_generation(index_dir) if has_live else None
-        number = int(self.live.name[1:]) + 1 if self.live else 1
-        self.folder = index_dir / f"g{number:06d}"
-        self.number = number
+        self.live = _live_or_none(index_dir)
+        # where CURRENT is lost its generations may still be looked at: take a number none of them has
+        others = [] if self.live or not (index_dir / CURRENT).is_file() else _generations(index_dir)
+        last = self.live or max(others, default=None)
+        self.number = int(last.name[1:]) + 1 if last else 1
+        self.folder = index_dir / f"g{self.number:06d}"
 
     def begin(self, plan: Mapping[str, Any] | None, *, bytes_needed: int = 0) -> Path:
         """The folder to write the next generation into; what an unfinished build of the same plan left stays in it.
@@ -160,6 +161,9 @@ def index_writer(index_dir: Path) -> Iterator[IndexWriter]:
             if not is_disk_full(error):
                 raise
             raise writer.disk_full() from error
+        finally:
+            if [path.name for path in index_dir.iterdir()] == [LOCK]:  # nothing was begun: leave no trace
+                (index_dir / LOCK).unlink()
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -174,6 +178,14 @@ def _take(descriptor: int, index_dir: Path) -> None:
         raise IndexBusy(
             f"another process is writing the index {index_dir}; wait until it is done, or choose another out="
         ) from error
+
+
+def _live_or_none(index_dir: Path) -> Path | None:
+    """The live generation; None before the first, and where ``CURRENT`` is damaged, which a new build mends."""
+    try:
+        return live_generation(index_dir)
+    except IndexCorrupt:
+        return None
 
 
 def _generations(index_dir: Path) -> list[Path]:

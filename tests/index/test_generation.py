@@ -149,3 +149,19 @@ def test_a_real_full_disk_is_survived(tmp_path: Path) -> None:
         assert not (disk / "index" / "g000002").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_lost_current_is_mended_by_the_next_build(tmp_path: Path) -> None:
+    """Silent failure: the command that the error message recommends fails with the same error."""
+    path = tmp_path / "index"
+    write_index(np.ones((3, 4), np.float32), IndexSpec(), path)
+    (path / "CURRENT").write_text("g00")
+    assert write_index(np.ones((5, 4), np.float32), IndexSpec(), path).generation == 2
+    assert len(open_index(path)) == 5
+
+
+def test_a_writer_that_began_nothing_leaves_nothing(tmp_path: Path) -> None:
+    """Silent failure: a corpus that cannot be read leaves a folder that passes for an unfinished index."""
+    with index_writer(tmp_path / "index"):
+        pass
+    assert not list((tmp_path / "index").iterdir())
