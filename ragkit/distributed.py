@@ -151,3 +151,10 @@ def from_main(values: Sequence[float]) -> list[float]:
     shared = torch.tensor(values, dtype=torch.float64, device=_device())
     dist.broadcast(shared, src=0)
     return [float(value) for value in shared]
+
+
+def share_weights(module: nn.Module) -> None:
+    """Give every process the main process's parameters and buffers, in place."""
+    if world_size() > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)

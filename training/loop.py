@@ -145,7 +145,7 @@ def _start(task: Task, policy: TrainPolicy, out: Path) -> _Run:
         wrong = {p.dtype for p in module.parameters() if p.requires_grad} - {torch.float32}
         if wrong:
             raise ConfigError(f"{name} has weights of {wrong}; train float32 weights (compute.dtype sets the autocast)")
-        module.to(device)
+        distributed.share_weights(module.to(device))  # new weights may be random, in each process others
     total = policy.total_steps(plan.steps_per_epoch)
     # a constant schedule does not depend on the length: such a run may be prolonged
     length = {} if policy.optimizer.schedule == "constant" and policy.optimizer.warmup >= 1 else {"steps": total}
@@ -164,8 +164,9 @@ def _train_steps(run: _Run, journal: Journal | None, stop: Stop) -> int:
     """Step by step to the end; the signal that cut it short, or 0."""
     progress, save = run.state.progress, run.policy.save
     eval_every = save.eval_every or run.plan.steps_per_epoch
-    if progress.step == 0 and _evaluate(run, journal):
-        _save(run, is_best=True)  # if nothing beats the weights at the start, those are exported
+    if progress.step == 0:
+        # the start is a checkpoint too: new weights may be random, and nothing may beat the ones it began with
+        _save(run, is_best=_evaluate(run, journal))
     while progress.step < run.total:
         line = _step(run)
         is_last = progress.step == run.total

@@ -51,7 +51,10 @@ class OptimizerPolicy:
         spared: list[nn.Parameter] = []
         for parameter in trained_parameters(modules):
             (decayed if parameter.ndim >= 2 else spared).append(parameter)  # noqa: PLR2004  a matrix has two axes
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        ]
         first, second = self.betas
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(first, second), eps=self.eps)
 
@@ -95,7 +98,7 @@ class ComputePolicy:
 
 @dataclass(frozen=True, slots=True)
 class TrainPolicy:
-    """A whole run; give ``steps`` or ``epochs``.
+    """A whole run: ``steps`` updates, or ``epochs`` passes over the items where ``steps`` is None.
 
     ``batch_size`` counts the items of an update, over all processes and all of its ``accumulate`` parts.
     """
@@ -110,8 +113,8 @@ class TrainPolicy:
     save: SavePolicy = field(default_factory=SavePolicy)
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise ConfigError(f"give either steps or epochs, not steps={self.steps} and epochs={self.epochs}")
+        if self.steps is None and self.epochs is None:
+            raise ConfigError("how long to train? give policy.steps or policy.epochs")
         if (self.steps is not None and self.steps < 1) or (self.epochs is not None and self.epochs <= 0):
             raise ConfigError(f"steps must be 1 or more and epochs above 0: steps={self.steps} epochs={self.epochs}")
         if not 1 <= self.accumulate <= self.batch_size:

@@ -1,0 +1,50 @@
+"""``ragkit train``: one job for every experiment."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragkit.errors import ConfigError
+
+from .data import DataFiles
+from .loop import Task, train
+from .policy import TrainPolicy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train what an experiment names, into ``out``; the same command again resumes it.
+
+    ``task(model, data=..., index_dir=...)`` makes the task; the model is ``retriever`` or ``reader``, whichever the
+    experiment configures. An interrupted run has written a checkpoint and exits with 130 (SIGINT) or 143 (SIGTERM).
+    """
+
+    task: Callable[..., Task]
+    policy: TrainPolicy
+    out: Path
+    data: DataFiles
+    index_dir: Path | None = None
+    retriever: Any = None
+    reader: Any = None
+
+    def run(self) -> None:
+        """Train, or resume, to the end."""
+        models = [model for model in (self.retriever, self.reader) if model is not None]
+        if len(models) != 1:
+            raise ConfigError(
+                f"an experiment trains one model, the retriever or the reader; {len(models)} are configured "
+                "(start from experiment=dpr, contriever or extractive)"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        task = self.task(models[0], data=self.data, index_dir=self.index_dir)
+        result = train(task, self.policy, self.out)
+        if result.signal:
+            raise SystemExit(128 + result.signal)
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in result.figures.items())
+        log.info("trained %d steps (%d skipped) into %s  %s", result.steps, result.skipped, self.out, figures)
