@@ -20,7 +20,7 @@ PATH_FIELDS = {"corpus": "path", "retriever": "model", "reader": "model"}
 
 def group_choices(group: str) -> list[str]:
     """The names of a group's configs: the YAML files of its folder in ``conf/``, without ``path``."""
-    folder = importlib.resources.files("ragkit.conf") / group
+    folder = importlib.resources.files("ragkit.conf") / group.partition("@")[0]
     if not folder.is_dir():
         return []
     names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]

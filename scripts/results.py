@@ -1,0 +1,211 @@
+"""Runs the experiments of docs/results.md, each once, and writes the page from what they left on disk.
+
+Every experiment is a `ragkit` command, printed before it runs and quoted in the page. One that has finished is not run
+again; one that was cut off goes on where it stopped. A whole run takes hours on two cores: `--only` and `--page` help.
+
+    python scripts/results.py --data DATA --runs runs/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+READER_SETS = ("nq", "squad", "triviaqa")
+RETRIEVAL_SETS = ("nq", "squad")
+FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100")
+GOLD_FIGURES = ("recall@1", "recall@5", "recall@20", "recall@100")
+SYSTEMS = {
+    "bm25": ("BM25", "[{runs}/bm25]"),
+    "minilm": ("MiniLM, zero-shot", "[{runs}/minilm]"),
+    "fusion": ("BM25 + MiniLM, reciprocal-rank fusion", "[{runs}/bm25,{runs}/minilm]"),
+    "dpr": ("MiniLM after `experiment=dpr` on nq.train", "[{runs}/dpr-index]"),
+    "dpr-fusion": ("BM25 + trained MiniLM, reciprocal-rank fusion", "[{runs}/bm25,{runs}/dpr-index]"),
+}
+PAIRS = (("bm25", "minilm"), ("minilm", "fusion"), ("minilm", "dpr"), ("fusion", "dpr-fusion"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, named by the folder or file it leaves behind."""
+
+    name: str
+    words: tuple[str, ...]
+    leaves: str  # below the runs folder; its being there means the step is done
+
+
+def index_step(name: str, retriever: str) -> Step:
+    words = ("index", "corpus={data}/corpus.tsv", f"retriever={retriever}", f"out={{runs}}/{name}")
+    return Step(name, words, f"{name}/CURRENT")
+
+
+def eval_step(name: str, data: str, index_dir: str, *more: str) -> Step:
+    words = ("eval", f"data={{data}}/{data}.jsonl", f"index_dir={index_dir}", *more, f"out={{runs}}/{name}")
+    return Step(name, words, f"{name}/metrics.json")
+
+
+def best_retriever() -> str:
+    """The system the readers read from: chosen on nq.dev and squad.dev before any test figure was seen."""
+    return SYSTEMS["fusion"][1]
+
+
+def steps() -> list[Step]:
+    """Every experiment, in an order in which each finds what it needs."""
+    train = ("train", "experiment=dpr", "data.train={data}/nq.train.jsonl", "data.dev={data}/nq.dev.jsonl")
+    sets = ",".join(f"{{data}}/{name}.train.jsonl" for name in (*READER_SETS, "nqdistant"))
+    devs = ",".join(f"{{data}}/{name}.dev.jsonl" for name in READER_SETS)
+    read = ("train", "experiment=extractive", f"data.train=[{sets}]", f"data.dev=[{devs}]", "out={runs}/reader")
+    found = [
+        index_step("bm25", "bm25"),
+        index_step("minilm", "minilm"),
+        Step("dpr", (*train, "out={runs}/dpr"), "dpr/metrics.json"),
+        index_step("dpr-index", "{runs}/dpr/retriever"),
+        Step("reader", read, "reader/metrics.json"),
+    ]
+    for split in ("dev", "test"):
+        found += [
+            eval_step(f"eval/{data}.{split}-{system}", f"{data}.{split}", index_dir)
+            for data in RETRIEVAL_SETS
+            for system, (_, index_dir) in SYSTEMS.items()
+        ]
+    for data in RETRIEVAL_SETS:
+        for a, b in PAIRS:
+            runs = f"[{{runs}}/eval/{data}.test-{a},{{runs}}/eval/{data}.test-{b}]"
+            name = f"compare/{data}-{a}-{b}"
+            found.append(Step(name, ("eval", f"compare={runs}", f"out={{runs}}/{name}"), f"{name}/comparison.json"))
+    found += [
+        eval_step(f"eval/{data}.test-reader", f"{data}.test", best_retriever(), "reader={runs}/reader")
+        for data in READER_SETS
+    ]
+    return found
+
+
+def filled(step: Step, *, data: Path, runs: Path) -> list[str]:
+    return [word.replace("{data}", str(data)).replace("{runs}", str(runs)) for word in step.words]
+
+
+def run(step: Step, *, data: Path, runs: Path) -> None:
+    log = runs / "logs" / f"{step.name.replace('/', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = ["ragkit", *filled(step, data=data, runs=runs)]
+    print("$", " ".join(words), flush=True)
+    started = time.monotonic()
+    with log.open("a") as output:
+        command = [str(Path(sys.executable).parent / "ragkit"), *words[1:]]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    seconds = time.monotonic() - started
+    if done.returncode != 0:
+        sys.exit(f"{step.name}: exit {done.returncode} after {seconds:.0f} s; see {log}\n{log.read_text()[-2000:]}")
+    times_file = runs / "seconds.json"
+    times = json.loads(times_file.read_text()) if times_file.exists() else {}
+    times[step.name] = round(times.get(step.name, 0.0) + seconds, 1)
+    times_file.write_text(json.dumps(times, indent=1))
+    print(f"  {seconds:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with corpus.tsv and nq.train.jsonl, ...")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where indexes and runs go")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page")
+    parser.add_argument("--only", nargs="*", help="run these steps only (names as printed by --list)")
+    parser.add_argument("--list", action="store_true", help="print the steps and whether they are done")
+    parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
+    options = parser.parse_args()
+    for step in steps():
+        is_done = (options.runs / step.leaves).exists()
+        if options.list:
+            print("done" if is_done else "    ", step.name)
+        elif not is_done and not options.page and (not options.only or step.name in options.only):
+            run(step, data=options.data, runs=options.runs)
+    if not options.list and not options.only:
+        options.out.write_text(page(options.runs), encoding="utf-8")
+        print(f"wrote {options.out}")
+
+
+def machine() -> str:
+    names = ("torch", "transformers", "faiss-cpu", "bm25s")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{os.cpu_count()} cores ({platform.machine()}), no GPU, Python {platform.python_version()}, {versions}"
+
+
+def read(runs: Path, name: str) -> dict[str, dict[str, float]] | None:
+    file = runs / name
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def cell(metrics: dict[str, dict[str, float]], key: str) -> str:
+    figure = metrics.get(key)
+    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})" if figure else "–"
+
+
+def table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(r) + " |" for r in rows)]
+
+
+def retrieval_part(runs: Path, data: str) -> list[str]:
+    lines = [f"### {data}.test", ""]
+    found = {system: read(runs, f"eval/{data}.test-{system}/metrics.json") for system in SYSTEMS}
+    for figures in (FIGURES, GOLD_FIGURES):
+        rows = [
+            [SYSTEMS[system][0], *(cell(metrics, key) for key in figures)]
+            for system, metrics in found.items()
+            if metrics
+        ]
+        lines += [*table(("retriever", *figures), rows), ""]
+    rows = []
+    for a, b in PAIRS:
+        compared = read(runs, f"compare/{data}-{a}-{b}/comparison.json")
+        for key in (*FIGURES[:3], "recall@1", "mrr") if compared else ():
+            pair = compared["metrics"].get(key)
+            if pair:
+                span = f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
+                rows.append([f"{SYSTEMS[b][0]} − {SYSTEMS[a][0]}", key, span, f"{pair['p']:.3f}"])
+    return [*lines, *table(("difference", "metric", "value", "p"), rows), ""] if rows else lines
+
+
+def page(runs: Path) -> str:
+    times = read(runs, "seconds.json") or {}
+    lines = [
+        "# Results",
+        "",
+        "Made by `python scripts/results.py --data DATA --runs runs/results`; every figure comes from a `metrics.json`",
+        f"that one of the commands at the end wrote. Machine: {machine()}.",
+        "",
+        "The corpus is 69,606 passages, far easier than the 21 million of Wikipedia: these figures do not compare with",
+        "the papers'. Intervals are 95 % bootstrap intervals over questions; p is a paired permutation test's on the same",
+        "questions. hit@k is DPR's answer-in-passage match, recall@k is against the gold passage ids.",
+        "",
+        "## Retrieval",
+        "",
+    ]
+    for name in RETRIEVAL_SETS:
+        lines += retrieval_part(runs, name)
+    lines += ["## Extractive reader", ""]
+    rows = []
+    for name in READER_SETS:
+        metrics = read(runs, f"eval/{name}.test-reader/metrics.json")
+        if metrics:
+            keys = ("exact_match", "f1")
+            rows.append([f"{name}.test", str(metrics["n"]), *(cell(metrics, key) for key in keys)])
+    lines += [*table(("questions", "n", "EM", "F1"), rows), ""]
+    notes = Path(__file__).with_name("results_notes.md")
+    if notes.exists():
+        lines += [notes.read_text(encoding="utf-8").rstrip(), ""]
+    lines += ["## Commands and wall time", "", "| seconds | command |", "|---|---|"]
+    for step in steps():
+        command = " ".join(filled(step, data=Path("DATA"), runs=Path("runs/results")))
+        lines.append(f"| {times.get(step.name, float('nan')):,.0f} | `ragkit {command}` |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
