@@ -17,7 +17,7 @@ WINDOW = 4096  # texts that are tokenised and sorted together
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}  # measured on CPU (docs/encoders.md): small batches win there
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoded:
     """Vectors in the order of their texts, and what happened to the texts on the way.
 
@@ -27,7 +27,7 @@ class Encoded:
 
     vectors: Float32[np.ndarray, "passage dim"]
     blank: Int64[np.ndarray, " passage"]
-    truncated: int
+    truncated: int = 0
 
     @property
     def bad(self) -> Int64[np.ndarray, " passage"]:
@@ -49,22 +49,31 @@ class Inference:
 
     def encode(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> Encoded:
         """The vectors of ``texts`` in their order, float32; a batch holds at most ``batch_tokens`` tokens."""
-        budget = batch_tokens or BATCH_TOKENS.get(self.device.type, 16384)
-        vectors = np.zeros((len(texts), self._tower.dim), dtype=np.float32)
+        result = self.allocate(texts)
+        for _ in self.fill(result, texts, batch_tokens=batch_tokens):
+            pass
+        return result
+
+    def allocate(self, texts: Sequence[str]) -> Encoded:
+        """The result of ``texts`` before any is encoded: zero vectors."""
         blank = np.array([row for row, text in enumerate(texts) if not text.strip()], dtype=np.int64)
-        truncated = 0
+        return Encoded(np.zeros((len(texts), self._tower.dim), dtype=np.float32), blank)
+
+    def fill(self, result: Encoded, texts: Sequence[str], *, batch_tokens: int | None = None) -> Iterator[int]:
+        """Encode ``texts`` into ``result``; yields the number of texts done after each batch."""
+        budget = batch_tokens or BATCH_TOKENS.get(self.device.type, 16384)
         was_training = self._tower.training
         self._tower.eval()
         try:
             for start in range(0, len(texts), WINDOW):
                 tokens = tokenize(self._tower.tokenizer, texts[start : start + WINDOW], max_length=self._max_length)
-                truncated += tokens.truncated
-                for rows, found in self._window(tokens.ids, batch_tokens=budget):
-                    vectors[np.asarray(rows) + start] = found
+                result.truncated += tokens.truncated
+                for rows, vectors in self._window(tokens.ids, batch_tokens=budget):
+                    result.vectors[np.asarray(rows) + start] = vectors
+                    yield len(rows)
         finally:
             self._tower.train(was_training)
-        vectors[blank] = 0.0
-        return Encoded(vectors, blank, truncated)
+        result.vectors[result.blank] = 0.0
 
     def _window(
         self, ids: Sequence[list[int]], *, batch_tokens: int
