@@ -12,6 +12,7 @@ from ragkit.corpus.formats.catalogue import FORMATS
 from ragkit.corpus.formats.holding import Hold, cleaned
 from ragkit.corpus.formats.records import question_id
 from ragkit.corpus.formats.sniffing import sniff
+from ragkit.corpus.formats.table import Found
 from ragkit.corpus.formats.writing import atomically
 from ragkit.corpus.report import ReadReport
 from ragkit.errors import FormatError, InputError
@@ -43,9 +44,24 @@ def read_examples(
     if reader is None:
         readable = sorted(known.name for known in FORMATS.values() if known.read_with is not None)
         raise InputError(f"{path} is {name} ({FORMATS[name].description}), which holds no questions; wanted {readable}")
+    yield from checked_examples(reader(path), path, on_error=on_error, report=report)
+
+
+def checked_examples(
+    items: Iterable[Found],
+    path: Path,
+    *,
+    on_error: Literal["raise", "skip"] = "raise",
+    report: ReadReport | None = None,
+) -> Iterator[Example]:
+    """What a reader found, as :func:`read_examples` gives it: ids unique, texts clean, errors raised or counted.
+
+    Raises:
+        FormatError: a record is faulty, or its id is another's.
+    """
     report = report if report is not None else ReadReport()
     ids = _Ids(path)
-    for item in reader(path):
+    for item in items:
         report.rows += 1
         found = item if isinstance(item, FormatError) else ids.unique(*item)
         if isinstance(found, FormatError):

@@ -55,6 +55,21 @@ def parse_triviaqa(record: Record) -> Example:
     )
 
 
+def parse_triviaqa_row(record: Record) -> Example:
+    """The example of a row of the hub's TriviaQA: ``{question, question_id, answer: {value, aliases}}``.
+
+    Raises:
+        FormatError: a field is absent or of another kind.
+    """
+    answer = record.part("answer")
+    return Example(
+        id=record.identifier("question_id"),
+        question=record.nonblank("question"),
+        answers=answer.answers("aliases"),
+        target=_out_of_capitals(answer.text("value", default="")),
+    )
+
+
 def triviaqa_record(example: Example) -> dict[str, Any]:
     """TriviaQA's record; without answers it is one of the test file."""
     record: dict[str, Any] = {"Question": example.question, "QuestionId": example.id}
