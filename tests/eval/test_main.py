@@ -1,0 +1,161 @@
+"""The eval command, from question file to metrics.json."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ragkit.errors import ConfigError, InputError
+from ragkit.eval.main import EvalJob
+from ragkit.retriever.bm25 import BM25
+from ragkit.retriever.fusion import Fusion
+from ragkit.types import Evidence, Prediction
+
+
+class FirstWord:
+    """A reader that answers with the title of the first passage."""
+
+    def __init__(self):
+        self.n_passages = []
+
+    def answer(self, questions, passages):
+        self.n_passages += [len(found) for found in passages]
+        return [
+            Prediction(found[0].passage.title, found[0].score, (Evidence(found[0].passage, found[0].score, 1.0),))
+            if found
+            else Prediction("", float("-inf"))
+            for _, found in zip(questions, passages, strict=True)
+        ]
+
+    def save_pretrained(self, folder):
+        """Nothing to save."""
+
+
+@pytest.fixture
+def evaluate(opened, data, tmp_path):
+    assert opened
+
+    def run(name="run", **options):
+        EvalJob(**{"data": data, "index_dir": "bm25", "out": tmp_path / name, "k": 5, **options}).run()
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        questions = [json.loads(line) for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
+        return metrics, questions
+
+    return run
+
+
+def test_metrics_have_their_value_interval_and_count(evaluate):
+    """q0, q1, q2 find their answer at rank 1, q3 finds nothing, q4 has no answers: hit@1 3/4 over 4."""
+    metrics, questions = evaluate()
+    assert metrics["n"] == 5
+    assert metrics["hit@1"]["value"] == 0.75
+    assert metrics["hit@1"]["n"] == 4
+    assert 0 <= metrics["hit@1"]["low"] < 0.75 < metrics["hit@1"]["high"] <= 1
+    assert metrics["recall@5"]["value"] == pytest.approx((1 + 0.5 + 0 + 1) / 4)  # p9 is not in the corpus
+    assert metrics["mrr@5"]["value"] == 0.75
+    assert metrics["retrieval_questions_per_second"] > 0
+    assert [question["hit@1"] for question in questions] == [1, 1, 1, 0, None]
+    assert "exact_match" not in metrics
+    assert any("1 of 5 gold passages" in note for note in metrics["notes"])
+    assert "ndcg@5" in metrics
+
+
+def test_the_substring_form_has_its_own_name(evaluate):
+    """Under hit@k it would be taken for DPR's figure."""
+    metrics, _ = evaluate()
+    assert {"hit@1", "hit@5", "hit_substring@1", "hit_substring@5"} <= set(metrics)
+    assert "hit@20" not in metrics
+
+
+def test_a_reader_sees_the_first_passages_and_is_scored(evaluate, tmp_path):
+    """The reader gets n_passages of the k; an empty list of passages is an empty answer, not an error."""
+    reader = FirstWord()
+    metrics, questions = evaluate(reader=reader, n_passages=2)
+    assert max(reader.n_passages) == 2
+    assert reader.n_passages[3] == 0
+    assert [question["exact_match"] for question in questions] == [1, 1, 0, 0, None]
+    assert metrics["exact_match"]["value"] == 0.5
+    assert metrics["reader_questions_per_second"] > 0
+    predictions = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [line["prediction"] for line in predictions][:4] == ["Paris", "Madrid", "Hamlet", ""]
+
+
+def test_several_indexes_are_fused(evaluate):
+    """An index left out of the fusion would go unseen in the figures of the other."""
+    seen = []
+
+    def fusion(retrievers):
+        seen.append(len(retrievers))
+        return Fusion(retrievers)
+
+    metrics, _ = evaluate(index_dir=["bm25", "plain"], fusion=fusion)
+    assert seen == [2]
+    assert metrics["index_dir"] == ["bm25", "plain"]
+    assert metrics["hit@5"]["value"] == 0.75
+
+
+def test_regex_answers_have_their_own_metrics(evaluate):
+    """The token match of a pattern is meaningless and must not appear."""
+    metrics, _ = evaluate(answers="regex", reader=FirstWord())
+    assert metrics["hit_regex@1"]["value"] == 0.75
+    assert "hit@1" not in metrics
+    assert "f1" not in metrics
+    assert "exact_match_regex" in metrics
+
+
+def test_the_same_run_twice_gives_the_same_figures(evaluate):
+    """An interval that moves from run to run cannot be quoted."""
+    first, second = evaluate("one")[0], evaluate("two")[0]
+    for figures in (first, second):
+        del figures["retrieval_questions_per_second"]
+    assert first == second
+
+
+def test_two_evaluations_are_compared_and_kept(evaluate, tmp_path, capsys):
+    """The table must name both runs and the tests be on disk."""
+    evaluate("a")
+    evaluate("b", index_dir="plain")
+    EvalJob(compare=[str(tmp_path / "a"), str(tmp_path / "b")], out=tmp_path / "c").run()
+    found = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert found["hit@1"]["n"] == 4
+    assert set(found["hit@1"]) == {"a", "b", "difference", "low", "high", "p", "n"}
+    assert "hit@1" in capsys.readouterr().out
+
+
+def test_ids_that_trec_cannot_hold_cost_only_the_trec_files(evaluate, tmp_path):
+    """A white space in one id must not throw away an hour of evaluation."""
+    path = tmp_path / "spaced.jsonl"
+    path.write_text(json.dumps({"id": "q 1", "question": "capital of France", "answers": ["Paris"]}) + "\n")
+    metrics, _ = evaluate(data=str(path))
+    assert metrics["hit@1"]["value"] == 1
+    assert any("no TREC files" in note for note in metrics["notes"])
+    assert not (tmp_path / "run" / "run.trec").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": None}, "needs data="),
+        ({"out": None}, "needs data="),
+        ({"k": 0}, "k is 0"),
+        ({"n_passages": 0}, "n_passages 0"),
+        ({"answers": "glob"}, "choose from"),
+        ({"index_dir": []}, "empty list"),
+        ({"compare": ["one"]}, "wants two runs"),
+        ({"retriever": BM25()}, "BM25 has no place here"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_any_work(opened, data, tmp_path, options, message):
+    """Each would otherwise fail deep inside, or be ignored."""
+    assert opened
+    with pytest.raises(ConfigError, match=message):
+        EvalJob(**{"data": data, "index_dir": "bm25", "out": tmp_path / "run", **options}).run()
+
+
+def test_an_evaluation_is_not_replaced_unasked(evaluate):
+    """The figures of another index would take the place of the first one's."""
+    evaluate()
+    with pytest.raises(InputError, match="overwrite=true"):
+        evaluate()
+    evaluate(overwrite=True)
