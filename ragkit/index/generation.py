@@ -97,6 +97,8 @@ class IndexWriter:
             if is_unfinished and not (folder == self.folder and plan is not None and _read_plan(folder) == plan):
                 shutil.rmtree(folder)
         self.folder.mkdir(exist_ok=True)
+        for partial in self.folder.glob(".*"):  # files that a killed process was writing
+            partial.unlink()
         (self.folder / PLAN).write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return self.folder
 
