@@ -78,9 +78,9 @@ def steps() -> list[Step]:
         ]
     for data in RETRIEVAL_SETS:
         for a, b in PAIRS:
-            runs = f"[{{runs}}/eval/{data}.test-{a},{{runs}}/eval/{data}.test-{b}]"
+            runs = f"[{{runs}}/eval/{data}.test-{b},{{runs}}/eval/{data}.test-{a}]"
             name = f"compare/{data}-{a}-{b}"
-            found.append(Step(name, ("eval", f"compare={runs}", f"out={{runs}}/{name}"), f"{name}/comparison.json"))
+            found.append(Step(name, ("eval", f"compare={runs}", f"out={{runs}}/{name}"), f"{name}/compare.json"))
     found += [
         eval_step(f"eval/{data}.test-reader", f"{data}.test", best_retriever(), "reader={runs}/reader")
         for data in READER_SETS
@@ -163,9 +163,9 @@ def retrieval_part(runs: Path, data: str) -> list[str]:
         lines += [*table(("retriever", *figures), rows), ""]
     rows = []
     for a, b in PAIRS:
-        compared = read(runs, f"compare/{data}-{a}-{b}/comparison.json")
-        for key in (*FIGURES[:3], "recall@1", "mrr") if compared else ():
-            pair = compared["metrics"].get(key)
+        compared = read(runs, f"compare/{data}-{a}-{b}/compare.json")
+        for key in (*FIGURES[:3], "recall@1", "mrr@100") if compared else ():
+            pair = compared.get(key)
             if pair:
                 span = f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
                 rows.append([f"{SYSTEMS[b][0]} − {SYSTEMS[a][0]}", key, span, f"{pair['p']:.3f}"])
@@ -181,8 +181,8 @@ def page(runs: Path) -> str:
         f"that one of the commands at the end wrote. Machine: {machine()}.",
         "",
         "The corpus is 69,606 passages, far easier than the 21 million of Wikipedia: these figures do not compare with",
-        "the papers'. Intervals are 95 % bootstrap intervals over questions; p is a paired permutation test's on the same",
-        "questions. hit@k is DPR's answer-in-passage match, recall@k is against the gold passage ids.",
+        "the papers'. Intervals are 95 % bootstrap intervals over questions; p is that of a paired permutation test on",
+        "the same questions. hit@k is DPR's answer-in-passage match, recall@k is against the gold passage ids.",
         "",
         "## Retrieval",
         "",
