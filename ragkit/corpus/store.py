@@ -182,7 +182,8 @@ def _groups(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _select(batch: pa.RecordBatch, rows: np.ndarray, columns: tuple[str, ...], *, path: Path) -> list[list[str]]:
-    wanted = pa.array(rows)
+    # pa.array(rows) would do, but it imports pandas
+    wanted = pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows))])
     try:
         return [batch.column(name).take(wanted).to_pylist() for name in columns]
     except (KeyError, pa.ArrowInvalid, UnicodeDecodeError) as error:

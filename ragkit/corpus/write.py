@@ -27,6 +27,7 @@ BATCH_BYTES = 32 << 20  # characters, rather, past which a record batch is close
 _SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
 _SHOWN = 5  # duplicate ids in a message
 _HASHES = "ids.hash.raw"
+_UNFINISHED, _REPLACED = "unfinished", "replaced"
 
 
 def write_store(
@@ -152,9 +153,10 @@ def sync(path: Path) -> None:
 @contextmanager
 def written_aside(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new folder beside ``folder`` that takes its name at the end, or is removed if anything went wrong."""
+    _clear_leftovers(folder)
     if folder.exists():
         _refuse_to_replace(folder, overwrite=overwrite)
-    aside = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
+    aside = folder.with_name(f".{folder.name}.{_UNFINISHED}-{os.getpid()}")
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -171,9 +173,31 @@ def written_aside(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left; a store that was set aside and never replaced gets its name back."""
+    for left in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        prefix, _, process = left.name.rpartition("-")
+        if prefix not in (f".{folder.name}.{_UNFINISHED}", f".{folder.name}.{_REPLACED}") or _is_running(process):
+            continue
+        if prefix.endswith(_REPLACED) and not folder.exists():
+            left.rename(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _put_in_place(aside: Path, folder: Path) -> None:
     # who has the old store open keeps it: its files are unlinked, never truncated
-    old = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
+    old = folder.with_name(f".{folder.name}.{_REPLACED}-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
     aside.rename(folder)

@@ -18,7 +18,7 @@ def lookup(names: list[str], folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_ids_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With 21 million ids two 64-bit hashes may meet: the lookup must compare the ids themselves."""
-    monkeypatch.setattr(ids, "hash_id", lambda name: len(name))
+    monkeypatch.setattr(ids, "hash_id", len)
     names = ["aa", "b", "cc", "d", "ee"]
     hashes, rows = lookup(names, tmp_path)
     found = find_rows(

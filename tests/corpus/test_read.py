@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -148,11 +150,7 @@ def test_wrong_options_are_refused_with_the_choices(options: dict[str, object], 
 
 def test_the_real_corpus_is_read_as_the_csv_module_reads_it(data_dir: Path):
     """The file was written by a csv writer and is balanced: there our rule and csv's must agree on every row."""
-    import csv  # noqa: PLC0415
-
     with (data_dir / "corpus.tsv").open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file, delimiter="\t")
-        next(rows)
-        assert all(
-            passage == Passage(*row) for passage, row in zip(read_corpus(data_dir / "corpus.tsv"), rows, strict=True)
-        )
+        wanted = [Passage(*row) for row in islice(csv.reader(file, delimiter="\t"), 1, 10_000)]
+    assert list(islice(read_corpus(data_dir / "corpus.tsv"), 9_999)) == wanted
+    assert any('"' in passage.text for passage in wanted)

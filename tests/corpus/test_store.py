@@ -57,7 +57,7 @@ def test_batches_go_through_the_store_in_order_and_keep_to_their_bounds(store: P
 
 
 def test_the_digest_is_of_the_ordered_content_and_not_of_the_sharding(store: PassageStore, tmp_path: Path):
-    """An index is tied to its corpus by this digest: any change of a byte, a field's border or the order must move it."""
+    """An index is tied to its corpus by this digest: a change of a byte, of a border or of the order must move it."""
     assert write_store(PASSAGES, tmp_path / "again", shard_rows=77).digest == store.digest
     assert write_store(PASSAGES[::-1], tmp_path / "reversed").digest != store.digest
     assert write_store(PASSAGES[:-1], tmp_path / "shorter").digest != store.digest

@@ -11,7 +11,7 @@ from ragkit.corpus.sources.rows import BadRow, Row
 from ragkit.types import Document
 
 SUFFIXES = (".txt", ".md", ".markdown", ".text")
-_HEADING = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)
+_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 
 
 def text_files(path: Path) -> list[Path]:
@@ -35,6 +35,7 @@ def read_text(path: Path) -> Iterator[Row]:
 
 def _document(file: Path, text: str, *, root: Path) -> Document:
     name = file.name if file == root else file.relative_to(root).as_posix()
+    text = text.replace("\r\n", "\n")
     heading = _HEADING.search(text) if file.suffix.lower() in (".md", ".markdown") else None
     title = heading.group(1) if heading else file.stem.replace("_", " ")
-    return Document(id=name, text=text.replace("\r\n", "\n"), title=title)
+    return Document(id=name, text=text, title=title)

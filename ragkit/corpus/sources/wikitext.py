@@ -33,7 +33,8 @@ _SWITCH = re.compile(r"__[A-Z]+__")
 def plain_text(markup: str, *, hidden: frozenset[str] = frozenset({"file", "image", "category"})) -> str:
     """The prose of a page, one line a paragraph: no templates, tables, references, files, categories, comments.
 
-    Links give their label. Sections that only list (references, external links, see also, ...) are left out.
+    Links give their label. Headings leave a line end. Sections that only list (references, external links, see
+    also, ...) are left out.
     ``hidden`` are the lower-case names of the namespaces whose links show no text.
     """
     pieces: list[str] = []
