@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Protocol
+from collections.abc import Iterator
 
 import torch
 
@@ -13,26 +13,22 @@ from ragkit.retriever.tower import Tower
 from ragkit.text.tokens import Tokenizer
 
 
-class _Hash(Protocol):
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-
 def encoder_digest(query_tower: Tower, passage_tower: Tower, options: EncoderOptions) -> str:
     """Hex sha256 of float32 weights, tokenizers, projection, pooling, normalisation, templates and maximal lengths."""
     found = hashlib.sha256(b"ragkit encoder 1\n")
     found.update(json.dumps(options.to_dict(), sort_keys=True).encode())
-    _add_tower(found, passage_tower)
-    if query_tower is not passage_tower:
-        found.update(b"query tower\n")
-        _add_tower(found, query_tower)
+    towers = [passage_tower] if query_tower is passage_tower else [passage_tower, query_tower]
+    for tower in towers:
+        for part in _parts(tower):
+            found.update(part)
     return found.hexdigest()
 
 
-def _add_tower(found: _Hash, tower: Tower) -> None:
-    found.update(_tokenizer_text(tower.tokenizer).encode())
+def _parts(tower: Tower) -> Iterator[bytes | memoryview]:
+    yield b"tower\n" + _tokenizer_text(tower.tokenizer).encode()
     for name, weight in tower.weights().items():
-        found.update(f"{name} {list(weight.shape)}\n".encode())
-        found.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        yield f"{name} {list(weight.shape)}\n".encode()
+        yield weight.detach().to("cpu", torch.float32).contiguous().numpy().data
 
 
 def _tokenizer_text(tokenizer: Tokenizer) -> str:

@@ -26,11 +26,11 @@ class Encoded:
     """
 
     vectors: Float32[np.ndarray, "passage dim"]
-    blank: Int64[np.ndarray, " passage"]
+    blank: Int64[np.ndarray, " blank"]
     truncated: int = 0
 
     @property
-    def bad(self) -> Int64[np.ndarray, " passage"]:
+    def bad(self) -> Int64[np.ndarray, " bad"]:
         """Positions whose vector holds a NaN or an infinity."""
         return np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
 
