@@ -47,8 +47,6 @@ class DprOptions:
     def __post_init__(self) -> None:
         if self.negatives < 0 or self.dev_negatives < 0:
             raise ConfigError(f"negatives and dev_negatives must be 0 or more: {self.negatives}, {self.dev_negatives}")
-        if self.draw not in {"random", "first"}:
-            raise ConfigError(f"draw must be random or first, not {self.draw!r}")
         if self.chunk is not None and self.chunk < 1:
             raise ConfigError(f"chunk must be 1 passage or more, or null for no GradCache, not {self.chunk}")
 
@@ -77,6 +75,11 @@ class DprTask:
     ) -> None:
         self.encoder, self.items, self._dev, self._loss = encoder, train, dev, loss
         self.options = options or DprOptions()
+        if len({example.positives[0].id for example in train}) < 2 and not any(e.hard_negatives for e in train):  # noqa: PLR2004
+            raise ConfigError(
+                f"{len(train)} questions with one positive passage and no hard negatives leave nothing to tell apart: "
+                "the loss would be 0 at every step; add questions or hard negatives (ragkit mine)"
+            )
 
     @classmethod
     def from_files(

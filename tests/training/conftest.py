@@ -43,3 +43,15 @@ def run_script() -> Run:
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/training/tiny.py."""
+    return load_script("tiny")
+
+
+@pytest.fixture(scope="session")
+def model_dir(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights and dropout 0.1."""
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
