@@ -50,9 +50,13 @@ def hit_scores(found: Mapping[str, Bool[np.ndarray, "query k"]], examples: Seque
 
 
 def gold_scores(gold: Gold, *, k: int) -> Scores:
-    """``recall@k`` at every cut, ``mrr@k`` over the whole list and ``ndcg@10``; NaN without gold."""
+    """``hit_gold@k`` and ``recall@k`` at every cut, ``mrr@k`` of the whole list, ``ndcg@10``; NaN without gold.
+
+    ``hit_gold`` asks for one gold passage among the first k (ir_measures' Success@k), ``recall`` for the share.
+    """
     n_gold = gold.count
-    scores: Scores = {f"recall@{cut}": recall_at_k(gold.found, n_gold, cut) for cut in cuts(k)}
+    scores: Scores = {f"hit_gold@{cut}": np.where(n_gold > 0, hit_at_k(gold.found, cut), np.nan) for cut in cuts(k)}
+    scores |= {f"recall@{cut}": recall_at_k(gold.found, n_gold, cut) for cut in cuts(k)}
     scores[f"mrr@{k}"] = np.where(n_gold > 0, reciprocal_rank(gold.found), np.nan)
     ndcg_cut = min(_NDCG_CUT, k)
     scores[f"ndcg@{ndcg_cut}"] = ndcg_at_k(gold.found, n_gold, ndcg_cut)

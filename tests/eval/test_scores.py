@@ -34,6 +34,7 @@ def test_gold_metrics_leave_out_questions_without_gold_passages():
     gold = Gold([("x", "y"), (), ("z",)], np.array([[False, True], [False, False], [False, False]]), 0)
     scores = gold_scores(gold, k=2)
     np.testing.assert_array_equal(scores["recall@2"], [0.5, np.nan, 0])
+    np.testing.assert_array_equal(scores["hit_gold@2"], [1, np.nan, 0])
     np.testing.assert_array_equal(scores["mrr@2"], [0.5, np.nan, 0])
     assert np.isnan(scores["ndcg@2"]).tolist() == [False, True, False]
 
