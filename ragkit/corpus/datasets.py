@@ -102,8 +102,8 @@ def _from_hub(known: NamedDataset, split: str, *, looked: str) -> list[Example]:
         rows = datasets.load_dataset(known.hub_id, known.config, split=known.splits[split])
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{looked}; and {known.hub_id} cannot be loaded from the hub ({error}). Without a network, put the "
-            f"questions in a file (any format of `ragkit convert`) and give its path, or set {ENVIRONMENT} to the folder of it"
+            f"{looked}; and {known.hub_id} cannot be loaded from the hub ({error}). Without a network, give the path "
+            f"of a file (any format of `ragkit convert`), or set {ENVIRONMENT} to the folder with it"
         ) from error
     place = Path(f"hf:{known.hub_id}:{known.splits[split]}")
     records = (Record(place, number, row) for number, row in enumerate(rows, start=1))
