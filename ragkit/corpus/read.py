@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ragkit.corpus.report import ReadReport
@@ -85,7 +86,7 @@ def store_corpus(
         return write_store(read_corpus(path, options=options, report=report), folder, overwrite=overwrite)
     except DuplicateIds as error:
         wanted = {row for _, rows in error.duplicates for row in rows}
-        again = enumerate(_located(path, options=options, report=ReadReport()))
+        again = enumerate(islice(_located(path, options=options, report=ReadReport()), max(wanted) + 1))
         places = {row: place for row, (place, _) in again if row in wanted}
         raise DuplicateIds(error.duplicates, places) from None
 

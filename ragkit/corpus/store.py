@@ -42,7 +42,10 @@ class PassageStore:
         self.folder = folder
         self.digest: str = manifest["digest"]
         self._count: int = manifest["count"]
+        # everything is mapped now and read later: who has a store open keeps it when another takes its place
         self._shards = [_Shard(folder / shard["file"], shard["rows"]) for shard in manifest["shards"]]
+        self._hashes = _map_array(folder / HASHES, self._count)
+        self._hash_rows = _map_array(folder / ROWS, self._count)
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)], dtype=np.int64)
 
     @classmethod
@@ -81,14 +84,6 @@ class PassageStore:
         stop = len(self) if stop is None else min(stop, len(self))
         return (self.take(np.arange(at, min(at + size, stop))) for at in range(start, stop, size))
 
-    @cached_property
-    def _hashes(self) -> np.ndarray:
-        return _map_array(self.folder / HASHES, self._count)
-
-    @cached_property
-    def _hash_rows(self) -> np.ndarray:
-        return _map_array(self.folder / ROWS, self._count)
-
     def _gather(self, rows: Sequence[int] | np.ndarray, columns: tuple[str, ...]) -> list[list[str]]:
         wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
         outside = wanted[(wanted < 0) | (wanted >= self._count)]
@@ -101,10 +96,11 @@ class PassageStore:
 
 
 class _Shard:
-    """One Arrow file, mapped when first used."""
+    """One Arrow file, mapped at once and parsed when first used."""
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows = path, rows
+        self._map = pa.memory_map(str(path), "r")
 
     def gather(self, rows: np.ndarray, columns: tuple[str, ...], *, places: np.ndarray, out: list[list[str]]) -> None:
         """Put the values of ``rows`` into ``out[column]`` at ``places``, one gather for each record batch."""
@@ -119,7 +115,7 @@ class _Shard:
     def _batches(self) -> list[pa.RecordBatch]:
         # the batches keep the map alive; get_batch reads lengths and offsets of buffers, not the passages
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(self.path), "r"))
+            reader = pa.ipc.open_file(self._map)
             batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         except (pa.ArrowInvalid, OSError) as error:
             raise IndexCorrupt(f"{self.path} is not a readable Arrow file ({error}); {REMEDY}") from error
@@ -167,7 +163,10 @@ def _check_file(path: Path, wanted: Mapping[str, Any], *, verify: Literal["size"
 
 
 def _map_array(path: Path, count: int) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise IndexCorrupt(f"{path} is not a readable array ({error}); {REMEDY}") from error
     if array.shape != (count,):
         raise IndexCorrupt(f"{path} holds {array.shape} values, {count} were written; {REMEDY}")
     return array

@@ -31,14 +31,14 @@ _UNFINISHED, _REPLACED = "unfinished", "replaced"
 
 
 def write_store(
-    passages: Iterable[Passage], folder: Path, *, shard_rows: int = 65536, overwrite: bool = False
+    passages: Iterable[Passage], folder: Path, *, shard_rows: int = 1 << 18, overwrite: bool = False
 ) -> PassageStore:
     """Write ``passages`` in order as a store in ``folder``, and open it.
 
-    Memory does not grow with the corpus, but for 24 bytes a passage while its ids are sorted at the end. Nothing is
-    at ``folder`` until everything is on disk. Raises :class:`DuplicateIds` naming the first few, and
-    :class:`InputError` where ``folder`` exists (a store there is replaced with ``overwrite``), where a string is not
-    valid Unicode, and where the disk is full.
+    Memory does not grow with the corpus, but for 24 bytes a passage while its ids are sorted at the end. Shards of
+    262,144 passages keep Wikipedia's 21 million in 81 open files. Nothing is at ``folder`` until everything is on disk.
+    Raises :class:`DuplicateIds` naming the first few, and :class:`InputError` where ``folder`` exists (a store there
+    is replaced with ``overwrite``), where a string is not valid Unicode, and where the disk is full.
     """
     folder = Path(folder)
     if shard_rows < 1:

@@ -16,7 +16,7 @@ def lookup(names: list[str], folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.load(folder / ids.HASHES), np.load(folder / ids.ROWS)
 
 
-def test_ids_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ids_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 21 million ids two 64-bit hashes may meet: the lookup must compare the ids themselves."""
     monkeypatch.setattr(ids, "hash_id", len)
     names = ["aa", "b", "cc", "d", "ee"]
@@ -28,7 +28,7 @@ def test_ids_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: 
     assert list(duplicate_rows(hashes, rows, lambda at: [names[r] for r in at])) == []
 
 
-def test_every_duplicate_is_found_with_its_rows(tmp_path: Path):
+def test_every_duplicate_is_found_with_its_rows(tmp_path: Path) -> None:
     """A pairwise comparison of neighbours loses the third row of the same id."""
     names = ["x", "a", "y", "a", "x", "a", "z"]
     hashes, rows = lookup(names, tmp_path)
@@ -36,6 +36,6 @@ def test_every_duplicate_is_found_with_its_rows(tmp_path: Path):
     assert found == {"a": [1, 3, 5], "x": [0, 4]}
 
 
-def test_the_hash_is_the_same_on_every_machine():
+def test_the_hash_is_the_same_on_every_machine() -> None:
     """Python's own hash changes with every process; a store is opened by another one."""
     assert (hash_id("p1"), hash_id("é")) == (10506498227197777640, 3394012004367669963)

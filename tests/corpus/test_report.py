@@ -10,7 +10,7 @@ from ragkit.corpus import ReadReport
 from ragkit.errors import FormatError, InputError
 
 
-def test_the_summary_names_the_first_faults_and_the_share():
+def test_the_summary_names_the_first_faults_and_the_share() -> None:
     """`skipped 3` without a place cannot be acted on."""
     report = ReadReport(rows=1000, read=993)
     for line in range(1, 8):
@@ -22,7 +22,7 @@ def test_the_summary_names_the_first_faults_and_the_share():
     assert ReadReport(rows=2, read=2).summary(noun="questions") == "read 2 questions"
 
 
-def test_every_count_is_in_the_summary():
+def test_every_count_is_in_the_summary() -> None:
     """A dropped passage that nobody hears of is a wrong corpus."""
     line = ReadReport(rows=9, read=9, empty=2, replaced=3, long=4).summary()
     assert "left out 2 without text" in line
@@ -30,20 +30,20 @@ def test_every_count_is_in_the_summary():
     assert "4 are long" in line
 
 
-def test_without_leave_to_skip_the_first_fault_is_raised():
+def test_without_leave_to_skip_the_first_fault_is_raised() -> None:
     """The default must never leave a row out."""
     with pytest.raises(FormatError, match="f:1: bad"):
         ReadReport().refuse(FormatError("f", 1, "bad"), on_error="raise")
 
 
-def test_skipping_stops_when_too_much_is_skipped():
+def test_skipping_stops_when_too_much_is_skipped() -> None:
     """A file read in the wrong format would otherwise give an almost empty corpus and exit with 0."""
     report = ReadReport(rows=1000, read=800, skipped=100)
     with pytest.raises(InputError, match=r"101 of 1,000 rows are malformed, more than the 10% .* f:1: bad"):
         report.refuse(FormatError("f", 1, "bad"), on_error="skip", max_skipped=0.1)
 
 
-def test_a_few_faults_of_a_small_file_are_allowed_but_not_all_of_it():
+def test_a_few_faults_of_a_small_file_are_allowed_but_not_all_of_it() -> None:
     """Three bad rows of ten is a small file, not a wrong format; ten of ten is one."""
     ReadReport(rows=10, read=7, skipped=3).check_share(0.1)
     with pytest.raises(InputError, match="11 of 20 rows"):

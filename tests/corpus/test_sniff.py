@@ -24,7 +24,7 @@ WANTED = [Passage("1", "some text", "a title")]
     [(TSV, "tsv"), (JSONL, "jsonl"), (XML, "mediawiki"), ("\ufeff" + TSV, "tsv"), ("\ufeff" + JSONL, "jsonl")],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
-def test_the_name_of_a_file_does_not_matter(tmp_path: Path, content: str, name: str, pack: object):
+def test_the_name_of_a_file_does_not_matter(tmp_path: Path, content: str, name: str, pack: object) -> None:
     """Downloads are often renamed; a reader chosen by the name would fail at the first row."""
     path = tmp_path / "corpus.dat"
     path.write_bytes(pack(content.encode()))  # type: ignore[operator]
@@ -33,7 +33,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, content: str, name: 
         assert list(read_corpus(path)) == WANTED
 
 
-def test_folders_are_told_apart(tmp_path: Path):
+def test_folders_are_told_apart(tmp_path: Path) -> None:
     """A BEIR folder holds JSON lines of questions too: its corpus.jsonl must win over a folder of parts."""
     beir, notes, parts, store, index = (tmp_path / name for name in ("beir", "notes", "parts", "store", "index"))
     for folder in (beir, notes, parts):
@@ -66,7 +66,7 @@ def test_folders_are_told_apart(tmp_path: Path):
         ("a.bin", "no tabs here", r"begins with 'no tabs here'. Known are: tsv \("),
     ],
 )
-def test_what_is_no_corpus_is_named_for_what_it_is(tmp_path: Path, name: str, content: str, message: str):
+def test_what_is_no_corpus_is_named_for_what_it_is(tmp_path: Path, name: str, content: str, message: str) -> None:
     """`corpus=nq.train.json` is the commonest mistake; `no field id` does not say so."""
     path = tmp_path / name
     path.write_text(content)
@@ -74,7 +74,7 @@ def test_what_is_no_corpus_is_named_for_what_it_is(tmp_path: Path, name: str, co
         read_corpus(path)
 
 
-def test_what_is_not_there_is_said_at_once(tmp_path: Path):
+def test_what_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     """A generator that opens its file at the first row lets an hour of model loading go by first."""
     with pytest.raises(InputError, match="no file or folder"):
         read_corpus(tmp_path / "absent.tsv")
@@ -83,7 +83,9 @@ def test_what_is_not_there_is_said_at_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("head", "remedy"), [(b"\x28\xb5\x2f\xfd", "zstd -d"), (b"\xff\xfei\0", "iconv")])
-def test_encodings_that_are_not_read_come_with_the_command_that_converts(tmp_path: Path, head: bytes, remedy: str):
+def test_encodings_that_are_not_read_come_with_the_command_that_converts(
+    tmp_path: Path, head: bytes, remedy: str
+) -> None:
     """Both would otherwise be `not UTF-8` at byte 1."""
     path = tmp_path / "corpus.tsv"
     path.write_bytes(head + b"some bytes")
@@ -91,7 +93,7 @@ def test_encodings_that_are_not_read_come_with_the_command_that_converts(tmp_pat
         read_corpus(path)
 
 
-def test_a_damaged_archive_is_a_fault_of_the_file(tmp_path: Path):
+def test_a_damaged_archive_is_a_fault_of_the_file(tmp_path: Path) -> None:
     """gzip raises an OSError of its own, which would show as a traceback."""
     path = tmp_path / "corpus.tsv.gz"
     path.write_bytes(b"\x1f\x8b" + b"\0" * 40)
@@ -99,6 +101,6 @@ def test_a_damaged_archive_is_a_fault_of_the_file(tmp_path: Path):
         read_corpus(path)
 
 
-def test_every_format_of_the_table_is_described():
+def test_every_format_of_the_table_is_described() -> None:
     """The table is what error messages and the documentation list."""
     assert all(source.description for source in SOURCES.values())

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> PassageStore:
     return write_store(PASSAGES, tmp_path / "corpus", shard_rows=300)
 
 
-def test_take_gives_passages_in_the_order_asked_for_across_shards_and_with_repeats(store: PassageStore):
+def test_take_gives_passages_in_the_order_asked_for_across_shards_and_with_repeats(store: PassageStore) -> None:
     """A gather per shard that forgets to undo its grouping returns the right passages at the wrong places."""
     rows = np.random.default_rng(0).integers(0, 1000, 500)
     assert store.take(rows) == [PASSAGES[row] for row in rows]
@@ -32,13 +32,13 @@ def test_take_gives_passages_in_the_order_asked_for_across_shards_and_with_repea
 
 
 @pytest.mark.parametrize("row", [-1, 1000])
-def test_a_row_outside_the_store_is_named(store: PassageStore, row: int):
+def test_a_row_outside_the_store_is_named(store: PassageStore, row: int) -> None:
     """Row -1 is a missing hit; numpy's indexing would quietly give the last passage for it."""
     with pytest.raises(InputError, match=rf"row {row} is outside .* 1000 passages"):
         store.take([0, row])
 
 
-def test_rows_is_the_inverse_of_ids_and_minus_one_for_an_unknown_id(store: PassageStore):
+def test_rows_is_the_inverse_of_ids_and_minus_one_for_an_unknown_id(store: PassageStore) -> None:
     """An id that merely hashes near a known one must not be found."""
     rows = [5, 999, 0, 5]
     assert store.rows(store.ids(rows)).tolist() == rows
@@ -46,7 +46,7 @@ def test_rows_is_the_inverse_of_ids_and_minus_one_for_an_unknown_id(store: Passa
     assert store.rows([]).tolist() == []
 
 
-def test_batches_go_through_the_store_in_order_and_keep_to_their_bounds(store: PassageStore):
+def test_batches_go_through_the_store_in_order_and_keep_to_their_bounds(store: PassageStore) -> None:
     """A batch that ends at a shard's end instead of its size would shift every batch after it."""
     batches = list(store.batches(64, start=290, stop=500))
     assert [len(batch) for batch in batches] == [64, 64, 64, 18]
@@ -56,7 +56,7 @@ def test_batches_go_through_the_store_in_order_and_keep_to_their_bounds(store: P
         store.batches(0)
 
 
-def test_the_digest_is_of_the_ordered_content_and_not_of_the_sharding(store: PassageStore, tmp_path: Path):
+def test_the_digest_is_of_the_ordered_content_and_not_of_the_sharding(store: PassageStore, tmp_path: Path) -> None:
     """An index is tied to its corpus by this digest: a change of a byte, of a border or of the order must move it."""
     assert write_store(PASSAGES, tmp_path / "again", shard_rows=77).digest == store.digest
     assert write_store(PASSAGES[::-1], tmp_path / "reversed").digest != store.digest
@@ -66,13 +66,13 @@ def test_the_digest_is_of_the_ordered_content_and_not_of_the_sharding(store: Pas
     assert digests[0] != digests[1]
 
 
-def test_an_empty_store_opens_and_holds_nothing(tmp_path: Path):
+def test_an_empty_store_opens_and_holds_nothing(tmp_path: Path) -> None:
     """A memory map of no bytes is an error of the system, not of the user."""
     store = write_store([], tmp_path / "corpus")
     assert (len(store), store.rows(["a"]).tolist(), list(store.batches(2))) == (0, [-1], [])
 
 
-def test_opening_reads_no_passage(store: PassageStore):
+def test_opening_reads_no_passage(store: PassageStore) -> None:
     """Opening 21 million passages must not cost 13 GB of reading: content is wrong here, and size checks pass."""
     shard = store.folder / "passages-00001.arrow"
     shard.write_bytes(b"\0" * shard.stat().st_size)
@@ -80,6 +80,14 @@ def test_opening_reads_no_passage(store: PassageStore):
     assert opened.take([0]) == PASSAGES[:1]
     with pytest.raises(IndexCorrupt, match=r"passages-00001\.arrow is not a readable Arrow file"):
         opened.take([300])
+
+
+def test_an_altered_id_lookup_is_named(store: PassageStore) -> None:
+    """numpy's message speaks of magic strings."""
+    path = store.folder / "ids.hash.npy"
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(IndexCorrupt, match=r"ids\.hash\.npy is not a readable array"):
+        PassageStore.open(store.folder)
 
 
 def truncate(folder: Path) -> None:
@@ -122,14 +130,14 @@ def change_manifest(field: str, value: object) -> Callable[[Path], None]:
 )
 def test_damage_is_named_with_the_command_that_mends_it(
     store: PassageStore, damage: Callable[[Path], None], message: str
-):
+) -> None:
     """A truncated file under a memory map kills the process with SIGBUS if it is not caught at opening."""
     damage(store.folder)
     with pytest.raises(IndexCorrupt, match=message + r"[\s\S]*ragkit index corpus=FILE out=DIR overwrite=true"):
         PassageStore.open(store.folder)
 
 
-def test_one_flipped_byte_is_found_by_the_full_check_only(store: PassageStore):
+def test_one_flipped_byte_is_found_by_the_full_check_only(store: PassageStore) -> None:
     """Arrow has no checksum of its own; the control is that the size check, which is fast, does not see it."""
     path = store.folder / "passages-00002.arrow"
     content = bytearray(path.read_bytes())

@@ -38,7 +38,7 @@ def temporary() -> Iterator[Path]:
 @given(PASSAGES, st.integers(1, 7), st.data())
 def test_a_store_gives_back_what_was_written_and_its_digest_does_not_depend_on_shards(
     passages: list[Passage], shard_rows: int, data: st.DataObject
-):
+) -> None:
     """Any character, any sharding, any rows in any order."""
     with temporary() as folder:
         store = write_store(passages, folder / "a", shard_rows=shard_rows)
@@ -52,7 +52,7 @@ def test_a_store_gives_back_what_was_written_and_its_digest_does_not_depend_on_s
 
 @CASES
 @given(st.lists(st.text(st.sampled_from("ab\"' \\,é"), max_size=8), min_size=1, max_size=12))
-def test_every_physical_line_of_a_tsv_is_one_row_whatever_its_quotes(texts: list[str]):
+def test_every_physical_line_of_a_tsv_is_one_row_whatever_its_quotes(texts: list[str]) -> None:
     """fault 13, for any arrangement of quotes."""
     with temporary() as folder:
         path = folder / "corpus.tsv"
@@ -64,7 +64,7 @@ def test_every_physical_line_of_a_tsv_is_one_row_whatever_its_quotes(texts: list
 
 @CASES
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\t'), max_size=12)))
-def test_what_a_csv_writer_wrote_is_read_as_it_was(texts: list[str]):
+def test_what_a_csv_writer_wrote_is_read_as_it_was(texts: list[str]) -> None:
     """DPR's files come from such a writer: quotes doubled, fields with tabs or quotes enclosed."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
@@ -77,7 +77,9 @@ def test_what_a_csv_writer_wrote_is_read_as_it_was(texts: list[str]):
 
 @CASES
 @given(st.lists(STRINGS, max_size=60).map(" ".join), SPLITS)
-def test_splitting_keeps_every_word_in_order_and_every_window_within_its_size(text: str, split: tuple[int, int]):
+def test_splitting_keeps_every_word_in_order_and_every_window_within_its_size(
+    text: str, split: tuple[int, int]
+) -> None:
     """With the repeats taken off, the windows are the document again."""
     size, stride = split
     pieces = list(split_document(Document("d", text, "T"), SplitPolicy(size=size, stride=stride)))
@@ -91,7 +93,7 @@ def test_splitting_keeps_every_word_in_order_and_every_window_within_its_size(te
 
 @CASES
 @given(st.binary(max_size=200), st.sampled_from(["", "id\ttext\ttitle\n", '{"id": "1", "text": "a"}\n', "<mediawiki>"]))
-def test_no_bytes_make_reading_fail_in_another_way_than_with_a_message(content: bytes, head: str):
+def test_no_bytes_make_reading_fail_in_another_way_than_with_a_message(content: bytes, head: str) -> None:
     """A traceback for bad input is a defect: every fault must be a RagkitError, and on_error=skip must go on."""
     for on_error in ("raise", "skip"):
         report = ReadReport()
@@ -113,7 +115,7 @@ def test_no_bytes_make_reading_fail_in_another_way_than_with_a_message(content: 
         st.dictionaries(st.sampled_from(["id", "text", "title"]), st.none() | st.text() | st.integers()), max_size=8
     )
 )
-def test_every_row_is_read_or_skipped_or_left_out_and_none_is_lost(records: list[dict[str, object]]):
+def test_every_row_is_read_or_skipped_or_left_out_and_none_is_lost(records: list[dict[str, object]]) -> None:
     """rows = read + skipped + empty: the count that shows a reader that loses rows."""
     report = ReadReport()
     with temporary() as folder:
@@ -125,7 +127,7 @@ def test_every_row_is_read_or_skipped_or_left_out_and_none_is_lost(records: list
     assert report.rows == len(records) == report.read + report.skipped + report.empty
 
 
-def test_the_digest_of_a_known_store_never_changes():
+def test_the_digest_of_a_known_store_never_changes() -> None:
     """An index on disk carries it: a change of the formula would orphan every index there is."""
     with temporary() as folder:
         store = write_store([Passage("1", "text", "title"), Passage("2", "é")], folder / "store")

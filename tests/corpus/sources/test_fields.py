@@ -27,12 +27,12 @@ from ragkit.types import Document, Passage
         ({"id": b"a", "text": "é".encode()}, Passage("a", "é")),  # Parquet
     ],
 )
-def test_every_formats_own_names_are_understood(record: dict[str, object], passage: Passage):
+def test_every_formats_own_names_are_understood(record: dict[str, object], passage: Passage) -> None:
     """A title that is overlooked costs several points of hit@1, and nothing says so."""
     assert to_passage(record) == passage
 
 
-def test_kilts_knowledge_source_is_a_document_without_its_marks():
+def test_kilts_knowledge_source_is_a_document_without_its_marks() -> None:
     """`Section::::` and `BULLET::::-` are no words of Wikipedia, and would be in every passage."""
     text = ["Anarchism\n", "First.\n", "Section::::History.\n", "BULLET::::- A point\n", "\n", "Last.\n"]
     record = {"_id": "12", "wikipedia_id": "12", "wikipedia_title": "Anarchism", "text": text}
@@ -55,14 +55,14 @@ def test_kilts_knowledge_source_is_a_document_without_its_marks():
         ({"id": "a", "text": b"\xff"}, "'text' is not UTF-8"),
     ],
 )
-def test_what_is_missing_or_of_the_wrong_type_is_said(record: dict[str, object], reason: str):
+def test_what_is_missing_or_of_the_wrong_type_is_said(record: dict[str, object], reason: str) -> None:
     """str(None) as an id or a text would be indexed, millions of times over."""
     fault = to_passage(record)
     assert isinstance(fault, BadRow)
     assert re.search(reason, fault.reason)
 
 
-def test_a_question_is_known_by_its_fields_unless_it_has_an_id_and_a_text():
+def test_a_question_is_known_by_its_fields_unless_it_has_an_id_and_a_text() -> None:
     """BEIR's and Atlas' passages may carry fields called `query` or `answer` in their metadata."""
     assert question_fields(["question", "answers", "id"]) == ["answers", "question"]
     assert question_fields(["id", "text", "answer"]) == []

@@ -15,7 +15,7 @@ from ragkit.errors import FormatError
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_compression_is_told_by_the_first_bytes(tmp_path: Path, pack: object):
+def test_compression_is_told_by_the_first_bytes(tmp_path: Path, pack: object) -> None:
     """A `.gz` that a browser has unpacked keeps its name."""
     path = tmp_path / "file.gz"
     path.write_bytes(pack(b"one\ntwo"))  # type: ignore[operator]
@@ -24,7 +24,7 @@ def test_compression_is_told_by_the_first_bytes(tmp_path: Path, pack: object):
         assert file.read() == b"one\ntwo"
 
 
-def test_several_bzip2_streams_in_one_file_are_all_read(tmp_path: Path):
+def test_several_bzip2_streams_in_one_file_are_all_read(tmp_path: Path) -> None:
     """Wikipedia's multistream dumps are such files; the first stream alone is a few hundred bytes."""
     path = tmp_path / "file.bz2"
     path.write_bytes(bz2.compress(b"one\n") + bz2.compress(b"two\n"))
@@ -32,7 +32,7 @@ def test_several_bzip2_streams_in_one_file_are_all_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_an_archive_cut_short_is_an_error_and_not_the_end(tmp_path: Path, pack: object):
+def test_an_archive_cut_short_is_an_error_and_not_the_end(tmp_path: Path, pack: object) -> None:
     """Half a download must not pass for a small corpus."""
     path = tmp_path / "file"
     packed = pack(b"".join(b"line %d\n" % number for number in range(100_000)))  # type: ignore[operator]
@@ -41,7 +41,7 @@ def test_an_archive_cut_short_is_an_error_and_not_the_end(tmp_path: Path, pack: 
         list(read_lines(path))
 
 
-def test_lines_keep_their_physical_numbers_over_blank_and_broken_ones(tmp_path: Path):
+def test_lines_keep_their_physical_numbers_over_blank_and_broken_ones(tmp_path: Path) -> None:
     """The number is what a text editor shows: counting only the good lines sends the user to the wrong one."""
     path = tmp_path / "file"
     path.write_bytes(b"one\n\n  \n\xe9\nfive")

@@ -29,7 +29,7 @@ def dump(folder: Path, *pages: str, version: str = "0.11") -> Path:
 
 
 @pytest.mark.parametrize("version", ["0.10", "0.11"])
-def test_articles_are_documents_and_everything_else_is_left_out(tmp_path: Path, version: str):
+def test_articles_are_documents_and_everything_else_is_left_out(tmp_path: Path, version: str) -> None:
     """Redirects and talk pages are most of a dump, and no answer is in them."""
     path = dump(
         tmp_path,
@@ -45,7 +45,7 @@ def test_articles_are_documents_and_everything_else_is_left_out(tmp_path: Path, 
     assert rows[0].line == 5
 
 
-def test_passages_never_cross_articles(tmp_path: Path):
+def test_passages_never_cross_articles(tmp_path: Path) -> None:
     """A passage of two articles has the title of one and the answer of the other."""
     path = dump(tmp_path, page(1, "one " * 150, title="One"), page(2, "two " * 150, title="Two"))
     passages = list(read_corpus(path))
@@ -55,7 +55,7 @@ def test_passages_never_cross_articles(tmp_path: Path):
     assert all(set(p.text.split()) == {p.title.lower()} for p in passages)
 
 
-def test_a_damaged_dump_is_an_error_with_its_line_and_not_a_shorter_corpus(tmp_path: Path):
+def test_a_damaged_dump_is_an_error_with_its_line_and_not_a_shorter_corpus(tmp_path: Path) -> None:
     """A download cut short is the commonest fault of a file of 20 GB."""
     path = tmp_path / "dump.xml"
     path.write_text("<mediawiki>\n" + page(1, "text") + "<page><title>")
@@ -69,7 +69,7 @@ def test_a_damaged_dump_is_an_error_with_its_line_and_not_a_shorter_corpus(tmp_p
         list(read_corpus(packed))
 
 
-def test_memory_is_given_back_page_by_page(tmp_path: Path):
+def test_memory_is_given_back_page_by_page(tmp_path: Path) -> None:
     """iterparse keeps every element it has built unless the root is emptied: 20 GB of XML would be 100 GB of memory."""
     import tracemalloc  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def test_memory_is_given_back_page_by_page(tmp_path: Path):
     assert peaks[1] - peaks[0] < 180 * 10_000 / 4
 
 
-def test_a_real_dump_comes_out_clean(data_dir: Path):
+def test_a_real_dump_comes_out_clean(data_dir: Path) -> None:
     """106 articles as Wikipedia has them, unbalanced markup included: no template, table, reference or file is left."""
     path = data_dir / "official" / "enwiki-sample.xml.bz2"
     if not path.is_file():

@@ -19,7 +19,7 @@ def table(folder: Path, columns: dict[str, object], **options: int) -> Path:
     return path
 
 
-def test_every_row_group_is_read_in_order_whatever_else_the_table_holds(tmp_path: Path):
+def test_every_row_group_is_read_in_order_whatever_else_the_table_holds(tmp_path: Path) -> None:
     """A vector column that is read along would multiply the time and the memory."""
     rows = range(2500)
     columns = {"_id": [str(row) for row in rows], "vector": [[0.0] * 8] * 2500, "title": ["T"] * 2500}
@@ -27,13 +27,13 @@ def test_every_row_group_is_read_in_order_whatever_else_the_table_holds(tmp_path
     assert list(read_corpus(path)) == [Passage(str(row), f"text {row}", "T") for row in rows]
 
 
-def test_numbers_as_ids_and_large_strings_are_read(tmp_path: Path):
+def test_numbers_as_ids_and_large_strings_are_read(tmp_path: Path) -> None:
     """Polars writes large_string, and ids are often int64."""
     path = table(tmp_path, {"id": [1, 2], "text": pa.array(["a", "é"], pa.large_string())})
     assert list(read_corpus(path)) == [Passage("1", "a"), Passage("2", "é")]
 
 
-def test_a_null_or_broken_text_is_the_fault_of_its_row(tmp_path: Path):
+def test_a_null_or_broken_text_is_the_fault_of_its_row(tmp_path: Path) -> None:
     """fault 12, 16: Arrow does not check UTF-8, and one broken value would lose its batch of a thousand rows."""
     broken = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
     path = table(tmp_path, {"id": ["1", "2", "3"], "text": broken})
@@ -45,7 +45,7 @@ def test_a_null_or_broken_text_is_the_fault_of_its_row(tmp_path: Path):
         list(read_corpus(path))
 
 
-def test_tables_of_something_else_and_damaged_files_are_refused(tmp_path: Path):
+def test_tables_of_something_else_and_damaged_files_are_refused(tmp_path: Path) -> None:
     """Arrow's message for a truncated file speaks of footers and magic bytes, and names no file."""
     with pytest.raises(InputError, match=r"is a file of questions \(it has answers, question\)"):
         list(read_corpus(table(tmp_path, {"question": ["who"], "answers": [["x"]]})))

@@ -16,7 +16,7 @@ from ragkit.types import Passage
 PASSAGES = [Passage(str(row), f"text {row}") for row in range(3000)]
 
 
-def test_a_store_is_read_in_order_alone_or_in_an_index_directory(tmp_path: Path):
+def test_a_store_is_read_in_order_alone_or_in_an_index_directory(tmp_path: Path) -> None:
     """The rows of an index point into this order."""
     write_store(PASSAGES, tmp_path / "corpus")
     assert [row.value for row in read_stored(tmp_path)] == PASSAGES
@@ -25,7 +25,7 @@ def test_a_store_is_read_in_order_alone_or_in_an_index_directory(tmp_path: Path)
         read_stored(tmp_path / "absent")
 
 
-def test_a_linked_store_outlives_the_first(tmp_path: Path):
+def test_a_linked_store_outlives_the_first(tmp_path: Path) -> None:
     """A symbolic link would lead nowhere once the first index is deleted."""
     first = write_store(PASSAGES, tmp_path / "first")
     linked = link_store(tmp_path / "first", tmp_path / "deep" / "second")
@@ -35,7 +35,7 @@ def test_a_linked_store_outlives_the_first(tmp_path: Path):
     assert PassageStore.open(linked.folder, verify="full").take([2999]) == PASSAGES[-1:]
 
 
-def test_a_store_is_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_is_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hard links do not cross file systems, and an index may well be on another disk."""
 
     def no_link(*_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import datasets
+import datasets  # type: ignore[import-untyped]
 import pytest
 
 from ragkit.corpus import read_corpus
@@ -15,13 +15,13 @@ COLUMNS = {"id": ["1", "2"], "title": ["T", "U"], "text": ["a", "b"], "embedding
 WANTED = [Passage("1", "a", "T"), Passage("2", "b", "U")]
 
 
-def test_a_folder_written_by_save_to_disk_is_read_in_order(tmp_path: Path):
+def test_a_folder_written_by_save_to_disk_is_read_in_order(tmp_path: Path) -> None:
     """wiki_dpr's layout: its vectors come along and are no part of a passage."""
     datasets.Dataset.from_dict(COLUMNS).save_to_disk(str(tmp_path / "one"))
     assert list(read_corpus(tmp_path / "one")) == WANTED
 
 
-def test_of_several_splits_one_must_be_named(tmp_path: Path):
+def test_of_several_splits_one_must_be_named(tmp_path: Path) -> None:
     """Taking the first would index `test` or `train` by the alphabet."""
     table = datasets.Dataset.from_dict(COLUMNS)
     datasets.DatasetDict({"train": table}).save_to_disk(str(tmp_path / "single"))
@@ -32,7 +32,7 @@ def test_of_several_splits_one_must_be_named(tmp_path: Path):
     assert list(read_corpus(tmp_path / "both" / "test")) == WANTED
 
 
-def test_a_table_without_text_and_a_damaged_folder_are_refused(tmp_path: Path):
+def test_a_table_without_text_and_a_damaged_folder_are_refused(tmp_path: Path) -> None:
     """The library's own message for the second is about a schema of Arrow."""
     datasets.Dataset.from_dict({"id": ["1"], "label": [1]}).save_to_disk(str(tmp_path / "labels"))
     with pytest.raises(FormatError, match="no column of text"):
@@ -44,13 +44,13 @@ def test_a_table_without_text_and_a_damaged_folder_are_refused(tmp_path: Path):
         read_corpus(tmp_path / "damaged")
 
 
-def test_a_name_of_the_hub_that_cannot_be_reached_says_how_to_go_on_without():
+def test_a_name_of_the_hub_that_cannot_be_reached_says_how_to_go_on_without() -> None:
     """Offline is the normal case here; the library's error is a page of HTTP."""
     with pytest.raises(InputError, match=r"data set 'nobody/nothing' cannot be loaded.*save_to_disk"):
         read_corpus("hf:nobody/nothing")
 
 
-def test_a_name_of_the_hub_carries_its_configuration_and_split(monkeypatch: pytest.MonkeyPatch):
+def test_a_name_of_the_hub_carries_its_configuration_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control for the offline test: what reaches the library, and that its rows come back."""
     asked: list[object] = []
 

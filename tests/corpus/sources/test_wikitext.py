@@ -27,24 +27,24 @@ from ragkit.corpus.sources.wikitext import plain_text
         ("an [[Image:x.png]]", "an"),
     ],
 )
-def test_markup_leaves_its_prose(markup: str, text: str):
+def test_markup_leaves_its_prose(markup: str, text: str) -> None:
     """A passage of `{{cite web |url=` matches every query about citations."""
     assert plain_text(markup) == text
 
 
-def test_sections_that_only_list_are_left_out_with_their_subsections():
+def test_sections_that_only_list_are_left_out_with_their_subsections() -> None:
     """Half of an article's words can be its bibliography."""
     markup = "Lead.\n== History ==\nPast.\n== References ==\nlist\n=== Notes on it ===\nmore\n== Today ==\nNow."
     assert plain_text(markup) == "Lead.\nPast.\nNow."
 
 
-def test_unbalanced_quote_marks_do_not_keep_the_markup_around_them():
+def test_unbalanced_quote_marks_do_not_keep_the_markup_around_them() -> None:
     """Read as style, one unclosed pair makes the parser return all that stands between as raw text."""
     markup = "The ''Reader' (1977)<ref>page 3</ref>\n{|\n| ''cell\n|}\nand [[Link|label]]."
     assert plain_text(markup) == "The Reader' (1977)\nand label."
 
 
-def test_a_wikis_own_names_of_files_and_categories_are_respected():
+def test_a_wikis_own_names_of_files_and_categories_are_respected() -> None:
     """`[[Datei:...]]` would otherwise read as a link with its label: thumb|mini|..."""
     markup = "Text [[Datei:a.jpg|mini|Bild]][[Kategorie:Ort]]"
     assert plain_text(markup, hidden=frozenset({"datei", "kategorie"})) == "Text"
