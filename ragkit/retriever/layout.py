@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import tempfile
@@ -224,8 +225,10 @@ def _save_modules(tower: Tower, options: EncoderOptions, folders: Mapping[str, P
     with quiet():
         model.save_pretrained(folders["Transformer"])
         tower.tokenizer.save_pretrained(str(folders["Transformer"]))
-    limits = {"max_seq_length": max_length, "do_lower_case": False}
-    _write(folders["Transformer"] / "sentence_bert_config.json", limits)
+    settings: dict[str, object] = {"max_seq_length": max_length, "do_lower_case": False}
+    if "add_pooling_layer" in inspect.signature(type(model)).parameters:
+        settings["model_args"] = {"add_pooling_layer": False}  # or a random pooler is made up, with a warning
+    _write(folders["Transformer"] / "sentence_bert_config.json", settings)
     modes = {f"pooling_mode_{name}": pooling == options.pooling for pooling, name in _POOLING.items()}
     _write(folders["Pooling"] / "config.json", {"word_embedding_dimension": tower.hidden_size} | modes)
     if tower.projection is not None:

@@ -55,7 +55,14 @@ class Template:
             raise ConfigError(
                 f"template {self.pattern!r} may hold {{title}} and {{text}}, without format or conversion"
             )
-        return [(literal, name) for literal, name, _, _ in parsed]
+        parts: list[tuple[str, str | None]] = []
+        pending = ""  # the formatter ends a literal at each escaped brace
+        for literal, name, _, _ in parsed:
+            pending += literal
+            if name is not None:
+                parts.append((pending, name))
+                pending = ""
+        return [*parts, (pending, None)]
 
     @property
     def prefix(self) -> str:
