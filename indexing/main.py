@@ -84,12 +84,12 @@ class IndexJob:
         return manifest
 
     def _refuse_another(self, live: Manifest, wanted: Mapping[str, Any]) -> None:
-        found = _content(live)
-        differing = [key for key in wanted if found[key] != wanted[key]]
-        if not differing:
+        there, asked = _flat(_content(live)), _flat(wanted)
+        keys = [key for key in there | asked if there.get(key) != asked.get(key)]
+        if not keys:
             return
         discard_staged(self.out)
-        lines = [f"  {key}: there {_short(found[key])}, asked for {_short(wanted[key])}" for key in differing]
+        lines = [f"  {key}: there {_short(there.get(key))}, asked for {_short(asked.get(key))}" for key in keys]
         raise IndexMismatch(
             f"{self.out} holds another index, which is kept:\n" + "\n".join(lines) + "\n"
             "write to another out=, or replace it with overwrite=true"
@@ -129,6 +129,12 @@ def _content(manifest: Manifest) -> dict[str, Any]:
         "parameters": dict(manifest.parameters),
         "corpus": manifest.corpus_digest,
     }
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with a line for each parameter."""
+    parameters = {f"parameters.{name}": value for name, value in content["parameters"].items()}
+    return {key: value for key, value in content.items() if key != "parameters"} | parameters
 
 
 def _one_line(manifest: Manifest) -> str:

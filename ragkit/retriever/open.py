@@ -9,7 +9,7 @@ from ragkit.errors import IndexMismatch
 from ragkit.index import Manifest, live_generation, open_index
 from ragkit.index.manifest import Verify
 from ragkit.retriever.bm25 import BM25
-from ragkit.retriever.dense import DenseRetriever
+from ragkit.retriever.dense import DenseRetriever, QueryEncoder
 from ragkit.retriever.dual_encoder import DualEncoder
 from ragkit.retriever.protocol import Retriever
 from ragkit.retriever.rank_bm25 import RankBM25
@@ -23,7 +23,7 @@ SPARSE: dict[str, type[BM25] | type[RankBM25]] = {"bm25": BM25, "rank_bm25": Ran
 def open_retriever(
     index_dir: Path | str,
     *,
-    encoder: DualEncoder | None = None,
+    encoder: QueryEncoder | None = None,
     device: str = "auto",
     verify: Verify = "size",
     allow_stale: bool = False,
