@@ -145,6 +145,8 @@ def _convert_qrels(source: Path, target: Path, wanted: Format, options: ConvertO
 
 def _convert_passages(source: Path, target: Path, wanted: Format, options: ConvertOptions) -> ConvertReport:
     name = source_of(options.format) if options.format else sniff_corpus(source)
+    if name == "beir" and source.is_file():
+        name = "jsonl"  # the corpus.jsonl itself
     report = ConvertReport(options.format or of_corpus(name), wanted.name)
     reading = ReadOptions(format=name, on_error=options.on_error)
     passages = _counted(read_corpus(source, options=reading, report=report.read), wanted, report)

@@ -26,7 +26,7 @@ class Hub:
     """In place of ``datasets.load_dataset``: real ``datasets.Dataset`` objects, and what was asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]) -> None:
-        import datasets
+        import datasets  # type: ignore[import-untyped]
 
         self.asked: list[tuple[object, ...]] = []
         self.table = datasets.Dataset.from_list(rows)

@@ -6,8 +6,6 @@ Source: https://github.com/facebookresearch/DPR. Contriever's fine-tuning files 
 from __future__ import annotations
 
 import ast
-import csv
-import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -152,11 +150,14 @@ def read_qas(path: Path) -> Iterator[Found]:
 
 
 def qas_line(example: Example) -> str:
-    """The line of an example, quoted as the csv module does."""
-    line = io.StringIO()
-    row = (_in_one_line(example.question), repr(list(example.answers)))
-    csv.writer(line, delimiter="\t", lineterminator="\n").writerow(row)
-    return line.getvalue()
+    """The line of an example, each field quoted as in csv where it must be."""
+    return f"{_cell(_in_one_line(example.question))}\t{_cell(repr(list(example.answers)))}\n"
+
+
+def _cell(text: str) -> str:
+    # a question may begin with U+FEFF: at the start of a file it would be taken for the byte-order mark
+    needs_quotes = '"' in text or "\t" in text or text.startswith("\ufeff")
+    return '"' + text.replace('"', '""') + '"' if needs_quotes else text
 
 
 def hold_qas(example: Example) -> Example:

@@ -41,4 +41,5 @@ def lines(path: Path) -> Iterator[tuple[int, str | FormatError]]:
     """
     check_file(path)
     for number, line in read_lines(path):
-        yield number, line if isinstance(line, str) else FormatError(path, number, line.reason)
+        if not isinstance(line, str) or line.strip():
+            yield number, line if isinstance(line, str) else FormatError(path, number, line.reason)

@@ -46,9 +46,9 @@ def write_beir(passages: Iterable[Passage], path: Path) -> None:
 
 
 def write_flashrag(passages: Iterable[Passage], path: Path) -> None:
-    r"""FlashRAG's corpus: ``{id, contents}``, where contents is title, LF and text."""
+    r"""FlashRAG's corpus: ``{id, contents}``, where contents is title (in quotes if it has any), LF and text."""
     write_lines(
-        ({"id": passage.id, "contents": f"{in_one_line(passage.title)}\n{passage.text}"} for passage in passages), path
+        ({"id": passage.id, "contents": f"{_cell(passage.title)}\n{passage.text}"} for passage in passages), path
     )
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 # protocols 2 to 5 begin with PROTO and their number; protocols 0 and 1 by what a list, tuple or dict begins with
-_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp", b"(dp", b"]q", b"}q", b"(cnumpy", b"cnumpy")
+_STARTS = (
+    b"\x80\x02",
+    b"\x80\x03",
+    b"\x80\x04",
+    b"\x80\x05",
+    b"(lp",
+    b"(dp",
+    b"]q",
+    b"}q",
+    b"(cnumpy",
+    b"cnumpy",
+    b"((lp",
+    b"(]q",
+)
 
 # The reader it defines builds arrays, numbers and texts only: any other thing that a pickle names is an error.
 TO_NPY = """\

@@ -42,7 +42,8 @@ _KEYS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("squad", "paragraphs"),
     )
 )
-_LIST = re.compile(r'"?[\[(]')
+# a question, TAB, a list of texts, perhaps in quotes, in the first line: the question may begin as JSON does
+_QAS = re.compile(r""".*\S.*\t"*[\[(]("*['"].*)?[\])]"*\r?(\n|$)""")
 _VECTORS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive (or a NumPy .npz)"}
 
 
@@ -59,6 +60,8 @@ def sniff(path: Path | str) -> str:
     start = head(path)
     _refuse(path, start)
     text = start.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace").lstrip("\r\n\t ")
+    if _QAS.match(text):
+        return "dpr-qas"
     if text.startswith(("{", "[")):
         return _of_json(path)
     found = _of_lines([line.rstrip("\r") for line in text.split("\n")[:20] if line.strip()])
@@ -120,8 +123,6 @@ def _of_lines(some: list[str]) -> str | None:
         return "trec-qrels"
     if all(len(row) == 3 and _is_number(row[2]) for row in columns):
         return "tevatron-run"
-    if _LIST.match(some[0].rpartition("\t")[2]) and "\t" in some[0]:
-        return "dpr-qas"
     return None
 
 

@@ -105,3 +105,13 @@ def test_the_real_files_are_recognised_and_have_their_counts(data_dir: Path) -> 
 def test_the_real_corpora_are_recognised_as_passages(data_dir: Path) -> None:
     assert sniff(data_dir / "corpus.tsv") == "tsv"
     assert sniff(data_dir / "official/enwiki-sample.xml.bz2") == "mediawiki"
+
+
+def test_the_page_of_formats_names_every_format_and_what_is_done_with_it(root: Path) -> None:
+    page = (root / "docs" / "formats.md").read_text()
+    rows = {row[0].strip(" `"): row for row in (line.split("|")[1:] for line in page.splitlines() if line[:3] == "| `")}
+    documented = {name: (row[2].strip() == "yes", row[3].strip() == "yes") for name, row in rows.items()}
+    done = {name: (known.reads, known.writes) for name, known in FORMATS.items() if known.kind != "passages"}
+    assert documented == done
+    passages = {name for name, known in FORMATS.items() if known.kind == "passages"}
+    assert {name for name in passages if f"`{name}`" not in page} == set()
