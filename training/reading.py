@@ -127,7 +127,10 @@ def answer_spans(
 
 def unique(passages: Iterable[Passage]) -> list[Passage]:
     """The passages without repeats of title and text, in order; files often name one passage by two ids."""
-    return list({(passage.title, passage.text): passage for passage in reversed(list(passages))}.values())[::-1]
+    first: dict[tuple[str, str], Passage] = {}
+    for passage in passages:
+        first.setdefault((passage.title, passage.text), passage)
+    return list(first.values())
 
 
 def log_counts(counts: ReadingCounts) -> None:
