@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ragkit.corpus.report import ReadReport
@@ -73,7 +73,7 @@ def store_corpus(
     """Read ``path`` and write it as a store in ``folder``: :func:`read_corpus`, then :func:`write_store`.
 
     A store, or an index directory, whose passages are to stay as they are is hard-linked. Raises
-    :class:`DuplicateIds` with the lines of the first few.
+    :class:`DuplicateIds` with the lines of the first few, and :class:`InputError` where there are no passages.
     """
     options = options or ReadOptions()
     report = report if report is not None else ReadReport()
@@ -82,8 +82,12 @@ def store_corpus(
         store = link_store(Path(path), folder, overwrite=overwrite)
         report.rows = report.read = len(store)
         return store
+    passages = read_corpus(path, options=options, report=report)
+    first = next(passages, None)
+    if first is None:
+        raise InputError(f"{path} gives no passages to index ({report.summary()})")
     try:
-        return write_store(read_corpus(path, options=options, report=report), folder, overwrite=overwrite)
+        return write_store(chain((first,), passages), folder, overwrite=overwrite)
     except DuplicateIds as error:
         wanted = {row for _, rows in error.duplicates for row in rows}
         again = enumerate(islice(_located(path, options=options, report=ReadReport()), max(wanted) + 1))
@@ -101,7 +105,10 @@ def clean_text(text: str) -> str:
 
 
 def _located(path: Path | str, *, options: ReadOptions, report: ReadReport) -> Iterator[tuple[str, Passage]]:
-    rows = SOURCES[options.format or sniff_corpus(path)].rows(Path(path))
+    name = options.format or sniff_corpus(path)
+    if name != "hub" and not Path(path).exists():
+        raise InputError(f"there is no file or folder {path}")
+    rows = SOURCES[name].rows(Path(path))
     return _passages(rows, options=options, report=report)
 
 

@@ -15,7 +15,7 @@ from ragkit.corpus.sources.parquet import read_parquet
 from ragkit.corpus.sources.rows import Row
 from ragkit.corpus.sources.stores import read_stored, store_folder
 from ragkit.corpus.sources.tables import HUB, is_saved_dataset, read_hub, read_saved_dataset
-from ragkit.corpus.sources.text import SUFFIXES, read_text, text_files
+from ragkit.corpus.sources.text import MARKDOWN, SUFFIXES, read_text, text_files
 from ragkit.corpus.sources.tsv import has_header, read_tsv
 from ragkit.errors import FormatError, InputError
 
@@ -32,6 +32,8 @@ class Source:
 
 
 def _read_parts(path: Path) -> Iterator[Row]:
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of TSV, JSONL or Parquet files")
     for part in _parts(path):
         yield from SOURCES[sniff_corpus(part)].rows(part)
 
@@ -97,6 +99,8 @@ def _sniff_file(path: Path) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace").lstrip("\r\n ")
     if not text.strip():
         raise InputError(f"{path} is empty")
+    if path.name.lower().endswith(MARKDOWN):  # which may well begin with a tag or a bracket
+        return "text"
     if text.startswith("<"):
         if "<mediawiki" in text[:4096]:
             return "mediawiki"
@@ -121,7 +125,7 @@ def _sniff_json(path: Path, text: str) -> str:
     line, _, rest = text.partition("\n")
     try:
         names = list(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         if rest.strip() and not rest.lstrip().startswith("{"):
             raise InputError(
                 f"{path} is one JSON document over several lines{_of_questions(text)}; "

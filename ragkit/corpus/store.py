@@ -24,6 +24,7 @@ from jaxtyping import Int64
 
 from ragkit.corpus.ids import HASHES, ROWS, find_rows
 from ragkit.errors import IndexCorrupt, InputError
+from ragkit.progress import progress
 from ragkit.types import Passage
 
 MANIFEST, FORMAT, VERSION = "store.json", "ragkit.passages", 1
@@ -56,9 +57,13 @@ class PassageStore:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        for name, wanted in manifest["files"].items():
+        for name, wanted in progress(manifest["files"].items(), description="files checked"):
             _check_file(folder / name, wanted, verify=verify)
         return cls(folder, manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process opens the store for itself: maps cannot be sent."""
+        return (PassageStore.open, (self.folder,))
 
     def __len__(self) -> int:
         """Number of passages."""

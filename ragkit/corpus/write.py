@@ -98,13 +98,14 @@ class _Writer:
         raw = self._folder / _HASHES
         write_ids(np.fromfile(raw, dtype="<u8").astype(np.uint64, copy=False), self._folder)
         raw.unlink()
+        written = sorted(self._folder.iterdir())
         manifest = {
             "format": FORMAT,
             "version": VERSION,
             "count": sum(shard["rows"] for shard in self._shards),
             "digest": self._digest.hexdigest(),
             "shards": self._shards,
-            "files": {path.name: _describe(path) for path in sorted(self._folder.iterdir())},
+            "files": {path.name: _describe(path) for path in progress(written, description="files synced")},
         }
         (self._folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         sync(self._folder / MANIFEST)

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ragkit.corpus import ReadOptions, ReadReport, SplitPolicy, clean_text, read_corpus, store_corpus, write_store
+from ragkit.corpus import (
+    SOURCES,
+    ReadOptions,
+    ReadReport,
+    SplitPolicy,
+    clean_text,
+    read_corpus,
+    store_corpus,
+    write_store,
+)
 from ragkit.errors import DuplicateIds, FormatError, InputError
 from ragkit.types import Passage
 
@@ -121,6 +130,28 @@ def test_passages_are_split_only_when_asked_and_documents_unless_told_otherwise(
     assert [p.id for p in read_corpus(document)] == ["a.txt-0", "a.txt-1", "a.txt-2"]
     whole = ReadOptions(split=SplitPolicy(unit="document"))
     assert [p.id for p in read_corpus(document, options=whole)] == ["a.txt"]
+
+
+def test_a_corpus_of_nothing_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    """fault 19: an index of no passages fails later, in each library in its own way."""
+    path = tmp_path / "corpus.tsv"
+    path.write_text("id\ttext\ttitle\n1\t \t\n")
+    with pytest.raises(InputError, match=r"gives no passages to index \(read 0 passages; left out 1 without text\)"):
+        store_corpus(path, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_wrong_format_is_a_message_whatever_is_there(tmp_path: Path, name: str) -> None:
+    """format= overrules the sniffing, and each reader then meets what it was not made for."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("neither this\nnor that\x01\n")
+    readable = [("file", "text")]  # anything is text
+    for path in ("absent", "folder", "file"):
+        if (path, name) in readable or name == "hub":
+            continue
+        with pytest.raises(InputError):
+            store_corpus(tmp_path / path, tmp_path / "store", options=ReadOptions(format=name))
 
 
 def test_a_store_is_linked_and_not_encoded_again_unless_it_is_to_be_split(tmp_path: Path) -> None:

@@ -33,6 +33,14 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, content: str, name: 
         assert list(read_corpus(path)) == WANTED
 
 
+@pytest.mark.parametrize("content", ["<h1>Title</h1> text", "[![badge](x)](y) text", "{curly} text"])
+def test_a_markdown_file_may_begin_as_it_likes(tmp_path: Path, content: str) -> None:
+    """A README with a badge is no JSON list."""
+    path = tmp_path / "README.md"
+    path.write_text(content)
+    assert sniff_corpus(path) == "text"
+
+
 def test_folders_are_told_apart(tmp_path: Path) -> None:
     """A BEIR folder holds JSON lines of questions too: its corpus.jsonl must win over a folder of parts."""
     beir, notes, parts, store, index = (tmp_path / name for name in ("beir", "notes", "parts", "store", "index"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_opening_reads_no_passage(store: PassageStore) -> None:
     assert opened.take([0]) == PASSAGES[:1]
     with pytest.raises(IndexCorrupt, match=r"passages-00001\.arrow is not a readable Arrow file"):
         opened.take([300])
+
+
+def test_a_store_can_be_sent_to_a_worker_process(store: PassageStore) -> None:
+    """Data loaders copy what they iterate over where processes are not forked; Arrow's maps cannot be copied."""
+    sent = copy.copy(store)
+    assert sent is not store
+    assert sent.take([7]) == store.take([7])
 
 
 def test_an_altered_id_lookup_is_named(store: PassageStore) -> None:

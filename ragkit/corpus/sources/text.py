@@ -10,7 +10,8 @@ from ragkit.corpus.sources.lines import decode, open_binary
 from ragkit.corpus.sources.rows import BadRow, Row
 from ragkit.types import Document
 
-SUFFIXES = (".txt", ".md", ".markdown", ".text")
+MARKDOWN = (".md", ".markdown")
+SUFFIXES = (".txt", ".text", *MARKDOWN)
 _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 
 
@@ -36,6 +37,6 @@ def read_text(path: Path) -> Iterator[Row]:
 def _document(file: Path, text: str, *, root: Path) -> Document:
     name = file.name if file == root else file.relative_to(root).as_posix()
     text = text.replace("\r\n", "\n")
-    heading = _HEADING.search(text) if file.suffix.lower() in (".md", ".markdown") else None
+    heading = _HEADING.search(text) if file.suffix.lower() in MARKDOWN else None
     title = heading.group(1) if heading else file.stem.replace("_", " ")
     return Document(id=name, text=text, title=title)

@@ -41,6 +41,14 @@ def test_a_damaged_first_line_is_a_row_like_any_other(tmp_path: Path) -> None:
     assert list(read_corpus(path, options=ReadOptions(on_error="skip"))) == [Passage("1", "a")]
 
 
+def test_brackets_without_end_in_the_first_line_are_a_row_too(tmp_path: Path) -> None:
+    """The sniffer parses that line before any reader does, and Python gives up with a RecursionError."""
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"a":' * 12_000 + "\n" + GOOD)
+    with pytest.raises(FormatError, match=":1: not usable JSON"):
+        list(read_corpus(path))
+
+
 def test_line_separators_inside_a_text_end_no_line(tmp_path: Path) -> None:
     """json.dumps with ensure_ascii=False writes U+2028 as it is."""
     path = tmp_path / "corpus.jsonl"

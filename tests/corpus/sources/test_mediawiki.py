@@ -69,6 +69,16 @@ def test_a_damaged_dump_is_an_error_with_its_line_and_not_a_shorter_corpus(tmp_p
         list(read_corpus(packed))
 
 
+def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
+    """A kilobyte of such XML unfolds to gigabytes in a parser without limits."""
+    entities = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(12))
+    path = tmp_path / "dump.xml"
+    head = f'<?xml version="1.0"?><!DOCTYPE mediawiki [<!ENTITY e0 "0123456789">{entities}]>'
+    path.write_text(head + "<mediawiki>" + page(1, "&e12;") + "</mediawiki>")
+    with pytest.raises(FormatError, match="the XML is damaged after 0 pages"):
+        list(read_corpus(path))
+
+
 def test_memory_is_given_back_page_by_page(tmp_path: Path) -> None:
     """iterparse keeps every element it has built unless the root is emptied: 20 GB of XML would be 100 GB of memory."""
     import tracemalloc  # noqa: PLC0415
