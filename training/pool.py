@@ -30,11 +30,17 @@ def pool_figures(encoder: DualEncoder, examples: Sequence[Example], *, negatives
             gold_ranks(queries[start : start + _QUERIES] @ passages.T, is_gold(keys, gold[start : start + _QUERIES]))
             for start in range(0, len(examples), _QUERIES)
         ]
-    ).double()
+    )
+    return figures_of_ranks(ranks)
+
+
+def figures_of_ranks(ranks: Int64[Tensor, " query"]) -> dict[str, float]:
+    """``mrr``, ``hit@1`` and ``average_rank`` of ranks counted from 1."""
+    of = ranks.double()
     return {
-        "mrr": float((1 / ranks).mean()),
-        "hit@1": float((ranks == 1).double().mean()),
-        "average_rank": float(ranks.mean()),
+        "mrr": float((1 / of).mean()),
+        "hit@1": float((of == 1).double().mean()),
+        "average_rank": float(of.mean()),
     }
 
 

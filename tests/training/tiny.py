@@ -20,6 +20,7 @@ from ragkit.training.dpr import DprOptions, DprTask
 from ragkit.types import Example, Passage
 
 TOPICS = ["fox", "river", "hill", "stone", "dog", "north", "south", "king", "bread", "ship", "moon", "gold"]
+THEMES = [[f"t{theme}w{word}" for word in range(6)] for theme in range(12)]  # words that go together
 FILLERS = ["the", "a", "red", "blue", "green", "old", "new", "of", "in", "was", "long", "who", "what", "where"]
 CASES = [(0, 8), (3, 8), (0, 7), (3, 7)]  # the chunk of GradCache (0: none), the questions of the step
 
@@ -29,7 +30,9 @@ def write_model(folder: Path, *, dropout: float = 0.1) -> Path:
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TOPICS, *FILLERS]))
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *TOPICS, *FILLERS, *sum(THEMES, [])])
+    )
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng():
@@ -71,6 +74,18 @@ def questions(count: int = 24, *, seed: int = 0, negatives: int = 2) -> list[Exa
         wrong = [Passage(f"n{number}.{i}", words(topics[:1], 9), "") for i in range(negatives)]
         found.append(Example(str(number), words(topics, 4), (topics[0],), tuple(positives), tuple(wrong)))
     return found
+
+
+def themed_texts(count: int, *, seed: int = 0) -> list[str]:
+    """Texts of 16 words, of one theme and of filler; text i has theme i modulo 12."""
+    generator = make_generator(seed, "texts")
+
+    def word(number: int) -> str:
+        if float(torch.rand((), generator=generator)) < 0.3:
+            return FILLERS[int(torch.randint(len(FILLERS), (), generator=generator))]
+        return THEMES[number % len(THEMES)][int(torch.randint(6, (), generator=generator))]
+
+    return [" ".join(word(number) for _ in range(16)) for number in range(count)]
 
 
 def gradient(task: DprTask, *, size: int) -> tuple[float, dict[str, list[float]]]:
