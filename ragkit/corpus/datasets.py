@@ -12,6 +12,7 @@ from ragkit.corpus.formats.examples import checked_examples, read_examples
 from ragkit.corpus.formats.records import Record
 from ragkit.corpus.formats.table import parse_each
 from ragkit.errors import InputError
+from ragkit.progress import progress
 from ragkit.types import Example
 
 ENVIRONMENT = "RAGKIT_DATA"
@@ -69,7 +70,7 @@ def load_examples(name_or_path: str, *, datasets_dir: Path | None = None) -> lis
     """
     path = Path(name_or_path).expanduser()
     if path.exists():
-        return list(read_examples(path))
+        return _read(path)
     name, _, split = name_or_path.partition("/")
     known = NAMED_DATASETS.get(name)
     split = split or (next(iter(known.splits)) if known else "test")
@@ -77,13 +78,17 @@ def load_examples(name_or_path: str, *, datasets_dir: Path | None = None) -> lis
         raise InputError(f"no such file: {name_or_path}")
     local = _local_file(name, split, datasets_dir)
     if local is not None and local.is_file():
-        return list(read_examples(local))
+        return _read(local)
     looked = f"no file {path}; " + (f"no file {local}" if local else f"{ENVIRONMENT} is not set")
     if known is None:
         raise InputError(f"{looked}; and {name!r} is none of the named datasets {sorted(NAMED_DATASETS)}")
     if split not in known.splits:
         raise InputError(f"{looked}; and the hub's {known.hub_id} has no {split!r}, only {sorted(known.splits)}")
     return _from_hub(known, split, looked=looked)
+
+
+def _read(path: Path) -> list[Example]:
+    return list(progress(read_examples(path), description=f"questions of {path.name}"))
 
 
 def _is_name(name: str, split: str) -> bool:
