@@ -24,12 +24,10 @@ def checked_examples(examples: list[Example]) -> tuple[list[Example], list[str]]
         distinct.append(example if times == 1 else replace(example, id=f"{example.id}-{times}"))
     notes = []
     if len(seen) < len(examples):
-        notes.append(
-            f"{len(examples) - len(seen)} questions repeat the id of an earlier one; theirs end in -2, -3, ..."
-        )
+        notes.append(f"questions that repeat an id: {len(examples) - len(seen)}; their ids got -2, -3 and so on")
     n_unanswered = sum(not example.answers for example in examples)
     if n_unanswered:
-        notes.append(f"{n_unanswered} questions have no answers: left out of the metrics that need them")
+        notes.append(f"questions without answers: {n_unanswered}; left out of the metrics that need them")
     return distinct, notes
 
 
@@ -39,10 +37,12 @@ def gold_notes(gold: Gold) -> list[str]:
     if not n_gold:
         return []
     if not gold.is_usable:
-        return [f"none of the {n_gold} gold passages is in the corpus by its id: no recall, MRR and nDCG"]
+        return [f"none of the {n_gold} gold passages is in the corpus by its id: no hit_gold, recall, MRR and nDCG"]
     notes = []
     if gold.n_unknown:
-        notes.append(f"{gold.n_unknown} of {n_gold} gold passages are not in the corpus: they count as not found")
+        notes.append(f"gold passages that are not in the corpus: {gold.n_unknown} of {n_gold}; they count as not found")
     if n_judged < len(gold.ids):
-        notes.append(f"{len(gold.ids) - n_judged} questions have no gold passages: left out of recall, MRR and nDCG")
+        notes.append(
+            f"questions without gold passages: {len(gold.ids) - n_judged}; left out of the metrics that need them"
+        )
     return notes

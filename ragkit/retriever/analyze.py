@@ -68,7 +68,7 @@ class Analyzer:
 def _stemmer(language: str | None) -> Callable[[str], str] | None:
     if language is None:
         return None
-    import Stemmer  # noqa: PLC0415  needed only where stems are wanted
+    import Stemmer  # needed only where stems are wanted
 
     if language not in Stemmer.algorithms():
         raise ConfigError(f"unknown stemmer {language!r}; choose from {Stemmer.algorithms()} or null")
@@ -79,7 +79,7 @@ def _stemmer(language: str | None) -> Callable[[str], str] | None:
 def _stop_words(language: str | None) -> frozenset[str]:
     if language is None:
         return frozenset()
-    from bm25s import stopwords  # noqa: PLC0415  importing bm25s takes 0.6 s
+    from bm25s import stopwords  # importing bm25s takes 0.6 s
 
     lists = {name.removeprefix("STOPWORDS_").lower(): name for name in vars(stopwords) if name.startswith("STOPWORDS_")}
     lists["english"], lists["english_plus"] = lists.pop("en"), lists.pop("en_plus")

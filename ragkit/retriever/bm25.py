@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,8 +107,10 @@ class BM25:
     def _score(self, passages: list[list[int]], vocabulary: dict[str, int]) -> list[np.ndarray]:
         if not vocabulary:  # no passages, or none with a term: bm25s raises on both
             return [np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64)]
-        import bm25s  # noqa: PLC0415  takes 0.6 s
+        import bm25s  # takes 0.6 s
 
+        # importing it turns on its debug messages, which would reach the terminal of every user
+        logging.getLogger("bm25s").setLevel(logging.NOTSET)
         engine = bm25s.BM25(k1=self.k1, b=self.b, method=self.method, idf_method=self.idf_method)
         shows_bars = len(passages) > _LARGE and sys.stderr.isatty()
         engine.index((passages, vocabulary), create_empty_token=False, show_progress=shows_bars)
@@ -125,7 +128,7 @@ class BM25:
         index = self._index
         check_k(k)
         known = [[index.vocabulary[t] for t in self.analyzer.terms(q) if t in index.vocabulary] for q in queries]
-        from ragkit.retriever.bm25_kernel import search_postings  # noqa: PLC0415  imports numba
+        from ragkit.retriever.bm25_kernel import search_postings  # imports numba
 
         postings = (index.data, index.indices, index.indptr)
         return SearchResult(*search_postings(postings, known, n_passages=index.n_passages, k=k))

@@ -61,7 +61,7 @@ class Fusion:
         retrievers: Sequence[Retriever],
         *,
         method: str = "rrf",
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float | int] | None = None,
         constant: float = RRF_CONSTANT,
         depth: int = 100,
     ) -> None:
@@ -101,7 +101,7 @@ def _summed(
     return out_rows, out_gains
 
 
-def _checked_weights(weights: Sequence[float] | None, *, n_retrievers: int) -> tuple[float, ...]:
+def _checked_weights(weights: Sequence[float | int] | None, *, n_retrievers: int) -> tuple[float, ...]:
     if n_retrievers == 0:
         raise ConfigError("a fusion needs at least one retriever")
     chosen = tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * n_retrievers

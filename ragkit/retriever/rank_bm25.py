@@ -77,7 +77,7 @@ class RankBM25:
         return self._fit_terms(terms, store.digest)
 
     def _fit_terms(self, terms: list[list[str]], digest: str) -> RankBM25:
-        from rank_bm25 import BM25Okapi  # noqa: PLC0415  needed only where this baseline runs
+        from rank_bm25 import BM25Okapi  # needed only where this baseline runs
 
         # rank-bm25 divides by zero where there is no passage, or none with a term
         has_terms = any(terms)

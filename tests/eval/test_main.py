@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
+from ragkit import cli
 from ragkit.errors import ConfigError, InputError
 from ragkit.eval.main import EvalJob
 from ragkit.retriever.bm25 import BM25
 from ragkit.retriever.fusion import Fusion
-from ragkit.types import Evidence, Prediction
+from ragkit.types import Evidence, Passage, Prediction
+
+PASSAGES = [
+    Passage("p0", "Paris is the capital of France.", "Paris"),
+    Passage("p1", "It borders Spain, and the Seine runs through it.", "France"),
+    Passage("p2", "Hamlet was written by William Shakespeare.", "Hamlet"),
+    Passage("p3", "Madrid is the capital of Spain.", "Madrid"),
+    Passage("p4", "The capital of Spain is Madrid, far from France.", "Madrid"),
+    Passage("p5", "Shakespearean plays are still on stage.", "Plays"),
+]
 
 
 class FirstWord:
@@ -57,7 +68,7 @@ def test_metrics_have_their_value_interval_and_count(evaluate):
     assert metrics["retrieval_questions_per_second"] > 0
     assert [question["hit@1"] for question in questions] == [1, 1, 1, 0, None]
     assert "exact_match" not in metrics
-    assert any("1 of 5 gold passages" in note for note in metrics["notes"])
+    assert any("not in the corpus: 1 of 5" in note for note in metrics["notes"])
     assert "ndcg@5" in metrics
 
 
@@ -159,3 +170,23 @@ def test_an_evaluation_is_not_replaced_unasked(evaluate):
     with pytest.raises(InputError, match="overwrite=true"):
         evaluate()
     evaluate(overwrite=True)
+
+
+def test_the_commands_index_evaluate_fuse_and_compare(tmp_path, data, capfd):
+    """The configuration files, the index directories and the jobs fit together only if nothing is faked."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(asdict(passage)) + "\n" for passage in PASSAGES))
+    bm25, rank = tmp_path / "bm25", tmp_path / "rank"
+    words = f"eval data={data} k=5 out={tmp_path}"
+    for command in (
+        f"index corpus={corpus} retriever=bm25 out={bm25}",
+        f"index corpus={corpus} retriever=rank_bm25 out={rank}",
+        f"{words}/a index_dir={bm25}",
+        f"{words}/b index_dir=[{bm25},{rank}] fusion=weighted fusion.weights=[1,2]",
+        f"eval compare=[{tmp_path}/a,{tmp_path}/b] out={tmp_path}/c",
+    ):
+        assert cli.main(command.split()) == 0, capfd.readouterr().err
+    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["hit@1"]["value"] == 0.75
+    assert json.loads((tmp_path / "c" / "compare.json").read_text())["hit@1"]["p"] == 1
+    assert cli.main([*words.split(), f"index_dir={tmp_path}/nowhere"]) == 2
+    assert "no index" in capfd.readouterr().err

@@ -16,13 +16,13 @@ def test_a_repeated_id_gets_a_number():
     examples = [Example(i, q, ("x",)) for i, q in (("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"))]
     distinct, notes = checked_examples(examples)
     assert [(e.id, e.question) for e in distinct] == [("a", "1"), ("b", "2"), ("a-2", "3"), ("a-3", "4")]
-    assert "2 questions repeat the id" in notes[0]
+    assert "repeat an id: 2" in notes[0]
 
 
 def test_questions_without_answers_are_counted():
     """A silent exclusion changes what n means."""
     _, notes = checked_examples([Example("a", "?", ()), Example("b", "?", ("x",))])
-    assert notes == ["1 questions have no answers: left out of the metrics that need them"]
+    assert notes == ["questions without answers: 1; left out of the metrics that need them"]
     assert checked_examples([Example("b", "?", ("x",))])[1] == []
 
 
@@ -38,5 +38,5 @@ def test_gold_passages_outside_the_corpus_are_told_of():
     assert gold_notes(Gold([(), ()], found, 0)) == []
     assert "none of the 2" in gold_notes(Gold([("x",), ("y",)], found, 2))[0]
     notes = gold_notes(Gold([("x", "y"), ()], found, 1))
-    assert "1 of 2 gold passages are not in the corpus" in notes[0]
-    assert "1 questions have no gold passages" in notes[1]
+    assert "not in the corpus: 1 of 2" in notes[0]
+    assert "questions without gold passages: 1" in notes[1]

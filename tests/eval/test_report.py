@@ -29,3 +29,16 @@ def test_a_comparison_marks_what_is_clear(capsys):
     assert any("hit@1" in line and "0.0010*" in line and "+0.400" in line for line in lines)
     assert any("f1" in line and "0.2000 " in line for line in lines)
     assert any("A = first" in line for line in lines)
+
+
+def test_tables_fit_into_80_columns(capsys, monkeypatch):
+    """A narrow terminal, or a log, would show "0.5..." in place of every figure."""
+    monkeypatch.setenv("COLUMNS", "80")
+    test = Comparison(0.942, 0.537, -0.405, -0.474, -0.337, 0.0001, 3610)
+    print_comparison(Path("/a/long/path/to/a/run" * 5), Path("b"), {"hit_substring@100": test})
+    about = {"data": "d" * 90, "index_dir": ["i" * 90], "n": 3610, "retrieval_questions_per_second": 1.0}
+    print_evaluation({"hit_substring@100": Interval(0.5, 0.25, 0.75, 3610)}, about, notes=[], out=Path("out"))
+    text = capsys.readouterr().out
+    assert "…" not in text
+    for figure in ("0.942", "0.537", "-0.405 (-0.474 to -0.337)", "0.0001*", "3610", "0.250 to 0.750"):
+        assert figure in text
