@@ -51,7 +51,7 @@ def _questions(paragraph: Record, title: str) -> Iterator[Found]:
 
 
 def _answer(answer: Record, context: str) -> str:
-    text, start = answer.nonblank("text"), int(answer.number("answer_start", default=-1))
+    text, start = answer.nonblank("text"), int(answer.number("answer_start", default=-1.0))
     if start >= 0 and not context.startswith(text, start):
         raise answer.fault(f"the answer {text!r} does not stand at 'answer_start' {start} of its paragraph")
     return text
