@@ -144,9 +144,8 @@ def main() -> int:
     rates, vectors = measure(passages, rounds=rounds, clock=CLOCKS[arguments.clock])
     names = list(rates)
     words = statistics.mean(len(passage.text.split()) for passage in passages)
-    print(
-        f"{len(passages)} passages of {arguments.corpus.name} (mean {words:.0f} words), {rounds} rounds,\n{arguments.clock} clock, {stated}"
-    )
+    print(f"{len(passages)} passages of {arguments.corpus.name} (mean {words:.0f} words), {rounds} rounds")
+    print(f"{arguments.clock} clock, {stated}")
     for name in names:
         low, high = min(rates[name]), max(rates[name])
         print(f"{name:45s} {statistics.median(rates[name]):7.1f} passages/s  ({low:.1f} to {high:.1f})")

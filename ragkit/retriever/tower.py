@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bars:
             logging.enable_progress_bar()
-
-
-def same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """True where two towers have the same parameters, bit for bit."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
