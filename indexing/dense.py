@@ -14,13 +14,14 @@ from ragkit.index import EncoderInfo, IndexSpec, IndexWriter, Manifest, build_in
 from ragkit.index.manifest import sha256_of
 from ragkit.retriever.dual_encoder import DualEncoder
 from ragkit.retriever.encode import EncodeOptions, encode_corpus
+from ragkit.retriever.given import adopt_vectors
 
 
 class DenseBuild:
     """An encoder and a kind of index, about to meet a corpus."""
 
-    def __init__(self, encoder: DualEncoder, spec: IndexSpec) -> None:
-        self.encoder, self.spec = encoder, spec
+    def __init__(self, encoder: DualEncoder, spec: IndexSpec, *, vectors: Path | None = None) -> None:
+        self.encoder, self.spec, self.vectors = encoder, spec, vectors
         self.digest = encoder.digest  # reads every weight, so only once
         self.computed_in = str(encoder.compute_dtype).removeprefix("torch.")
 
@@ -49,7 +50,10 @@ class DenseBuild:
         folder = writer.begin(plan, bytes_needed=len(store) * self.encoder.dim * (itemsize + 4))
         if writer.live is not None and live is not None and self._has_our_vectors(live, store):
             _link_vectors(writer.live, live, folder)
-        files = encode_corpus(self.encoder, store, folder, options=EncodeOptions(dtype=self.spec.dtype))
+        options = EncodeOptions(dtype=self.spec.dtype)
+        if self.vectors is not None:
+            adopt_vectors(self.vectors, self.encoder, store, folder, options=options)
+        files = encode_corpus(self.encoder, store, folder, options=options)
         info = build_index(
             files, self.spec, folder, name_rows=lambda rows: "passages " + ", ".join(map(repr, store.ids(rows)))
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragkit.corpus import PassageStore, ReadOptions, ReadReport, SplitPolicy
-from ragkit.errors import IndexCorrupt, IndexMismatch
+from ragkit.errors import ConfigError, IndexCorrupt, IndexMismatch
 from ragkit.failpoints import failpoint
 from ragkit.index import IndexSpec, IndexWriter, Manifest, index_writer
 from ragkit.retriever.bm25 import BM25
@@ -29,7 +29,8 @@ class IndexJob:
     """Read a corpus, encode or count it, and make a generation of ``out`` live.
 
     The same command again does nothing; after a kill it goes on with the vectors that are finished. An index of other
-    passages, another encoder or another kind is replaced only with ``overwrite``.
+    passages, another encoder or another kind is replaced only with ``overwrite``. ``vectors`` is a ``.npy`` of the
+    corpus' vectors made before: it is taken instead of encoding, once a sample of it has been checked.
     """
 
     corpus: CorpusSource
@@ -40,6 +41,7 @@ class IndexJob:
     format: str | None = None
     on_error: Literal["raise", "skip"] = "raise"
     split: SplitPolicy | None = None
+    vectors: Path | None = None
 
     def run(self) -> None:
         """Build the index and print a summary.
@@ -51,7 +53,7 @@ class IndexJob:
             IndexBusy, DiskFull, NonFiniteVectors: as their names say; the index that was there stays.
         """
         started = time.perf_counter()
-        builder = _builder(self.retriever, self.index)
+        builder = self._builder()
         options = ReadOptions(format=self.format, on_error=self.on_error, split=self.split)
         report = ReadReport()
         with index_writer(self.out) as writer:
@@ -69,6 +71,13 @@ class IndexJob:
             writer.make_live()
         seconds = time.perf_counter() - started
         _say(f"{report.summary()}\n{builder.describe()}\n{_one_line(manifest)}; {_size(self.out)}, {seconds:.1f} s")
+
+    def _builder(self) -> DenseBuild | SparseBuild:
+        if isinstance(self.retriever, DualEncoder):
+            return DenseBuild(self.retriever, self.index, vectors=self.vectors)
+        if self.vectors is not None:
+            raise ConfigError("vectors= is for a dense retriever; a BM25 index has no vectors")
+        return SparseBuild(self.retriever)
 
     def _live(self, writer: IndexWriter) -> Manifest | None:
         """The manifest of the live generation, whose files are checked; a damaged one counts as none if it may go."""
@@ -113,10 +122,6 @@ class IndexJob:
             return staged
         adopt_staged(self.out)
         return PassageStore.open(self.out / CORPUS)
-
-
-def _builder(retriever: DualEncoder | BM25 | RankBM25, spec: IndexSpec) -> DenseBuild | SparseBuild:
-    return DenseBuild(retriever, spec) if isinstance(retriever, DualEncoder) else SparseBuild(retriever)
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Step:
     leaves: str  # below the runs folder; its being there means the step is done
 
 
-def index_step(name: str, retriever: str) -> Step:
-    words = ("index", "corpus={data}/corpus.tsv", f"retriever={retriever}", f"out={{runs}}/{name}")
+def index_step(name: str, retriever: str, *more: str) -> Step:
+    words = ("index", "corpus={data}/corpus.tsv", f"retriever={retriever}", *more, f"out={{runs}}/{name}")
     return Step(name, words, f"{name}/CURRENT")
 
 
@@ -65,7 +65,7 @@ def steps() -> list[Step]:
     read = ("train", "experiment=extractive", f"data.train=[{sets}]", f"data.dev=[{devs}]", "out={runs}/reader")
     found = [
         index_step("bm25", "bm25"),
-        index_step("minilm", "minilm"),
+        index_step("minilm", "minilm", "vectors={data}/minilm/vectors.npy"),
         Step("dpr", (*train, "out={runs}/dpr"), "dpr/metrics.json"),
         index_step("dpr-index", "{runs}/dpr/retriever"),
         Step("reader", read, "reader/metrics.json"),

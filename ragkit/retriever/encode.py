@@ -193,7 +193,7 @@ class _Encoding:
         finally:
             part.unlink(missing_ok=True)
         record = replace(record, sha256=found.hexdigest(), truncated=truncated, blank=blank)
-        _write_record(shard, record)
+        write_record(shard, record)
 
 
 def _stored(
@@ -210,7 +210,8 @@ def _stored(
     return stored
 
 
-def _write_record(shard: Shard, record: ShardRecord) -> None:
+def write_record(shard: Shard, record: ShardRecord) -> None:
+    """Write the record beside the shard, whole or not at all; do so last."""
     part = shard.record.with_name(f".{shard.record.name}.{os.getpid()}.part")
     part.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
     part.replace(shard.record)
