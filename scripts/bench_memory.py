@@ -2,7 +2,8 @@
 
 Each size runs in a process of its own, from a TSV file to a flat index with ``ragkit.indexing.main.IndexJob``; its peak
 is what the kernel says at the end (VmHWM of /proc/self/status, mapped files included). The encoder is
-MiniLM; ``--quick`` takes one random layer of its width, which leaves the memory of the vectors as it is.
+MiniLM; ``--quick`` takes one random layer of its width and 32 tokens of each passage, which leaves the memory of the
+vectors, the store and the index as it is.
 
     python scripts/bench_memory.py --quick --json bench_memory.json
 """
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 where the larger corpus takes more than 15 % more."""
     options = _options(arguments)
     if options.child:
-        return _index(options.child, options.model, options.out)
+        return _index(options.child, options.model, options.out, limit=options.limit)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = _one_layer(Path(scratch) / "model") if options.quick else MODEL
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write_corpus(options.data, corpus, size=size)
             started = time.perf_counter()
             words = ["--child", str(corpus), "--model", model, "--out", str(Path(scratch) / f"{size}")]
+            words += ["--limit", "32"] if options.quick else []
             done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
             figures[f"peak_mb_{size}"] = float(done.stdout.splitlines()[-1])
             figures[f"seconds_{size}"] = time.perf_counter() - started
@@ -63,17 +65,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     for name in ("--child", "--model", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=int, default=256, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def _index(corpus: str, model: str, out: str) -> int:
+def _index(corpus: str, model: str, out: str, *, limit: int) -> int:
     """What one of the two processes does; its last line is its peak in MB."""
     from ragkit.index import IndexSpec
     from ragkit.indexing.main import IndexJob
     from ragkit.indexing.source import CorpusSource
     from ragkit.retriever import DualEncoder
 
-    IndexJob(CorpusSource(corpus), DualEncoder.from_pretrained(model), IndexSpec(), Path(out)).run()
+    encoder = DualEncoder.from_pretrained(model, options={"passage_max_length": limit})
+    IndexJob(CorpusSource(corpus), encoder, IndexSpec(), Path(out)).run()
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024)
