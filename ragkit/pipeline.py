@@ -21,6 +21,11 @@ class RetrieveThenRead:
                 f"the retriever searches corpus {retriever.corpus_digest[:8]} and the passages in {store.folder} are "
                 f"corpus {store.digest[:8]}: its rows would name the wrong passages; open both from one index directory"
             )
+        if not getattr(reader, "is_trained", True):
+            raise ConfigError(
+                "this reader has fresh heads and would answer at random; train it first: ragkit train "
+                "experiment=extractive data.train=FILE out=RUN, and give reader=RUN"
+            )
         self.retriever, self.store, self.reader = retriever, store, reader
 
     def answer(self, question: str, k: int = 20) -> Prediction:

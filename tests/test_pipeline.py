@@ -111,6 +111,14 @@ def test_a_retriever_of_another_corpus_is_refused(store: PassageStore):
         RetrieveThenRead(WordRetriever("0" * 64), store)
 
 
+def test_a_reader_with_fresh_heads_is_refused(store: PassageStore):
+    """Guards against answers at random from reader=minilm, which is meant for training."""
+    reader = FirstWordReader()
+    reader.is_trained = False  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="fresh heads"):
+        RetrieveThenRead(WordRetriever(store.digest), store, reader=reader)
+
+
 def test_no_index_directory_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="empty list"):
         ragkit.load([])

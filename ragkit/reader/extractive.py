@@ -51,6 +51,7 @@ class ExtractiveReader(nn.Module):
         self.is_trained = weights.is_trained
         self.inputs = InputEncoder(weights.tokenizer, weights.options)
         self.batch_tokens, self.dtype = batch_tokens, dtype
+        self._dtypes: dict[torch.device, torch.dtype] = {}
         self.to(resolve_device(device))
         self.eval()
 
@@ -163,6 +164,12 @@ class ExtractiveReader(nn.Module):
             self.train(was_training)
         return [[next(found) for _ in line] for line in passages]
 
+    def _autocast_dtype(self) -> torch.dtype:
+        """The format to compute in where the weights are now; resolved, and its reason logged, once a device."""
+        if self.device not in self._dtypes:
+            self._dtypes[self.device] = resolve_dtype(self.dtype, self.device)
+        return self._dtypes[self.device]
+
     @torch.inference_mode()
     def _read_window(self, pairs: Sequence[tuple[list[int], Passage]], *, limit: int) -> list[Reading]:
         """Readings of pairs of a question's tokens and a passage, in their order; batches hold like lengths."""
@@ -170,7 +177,7 @@ class ExtractiveReader(nn.Module):
         readings: dict[int, Reading] = {}
         for rows in length_batches([len(one.ids) for one in inputs], budget=self.batch_tokens):
             batch = self.inputs.batch([[inputs[row] for row in rows]]).to(self.device)
-            with autocast(self.device, resolve_dtype(self.dtype, self.device)):
+            with autocast(self.device, self._autocast_dtype()):
                 scores = self(batch.ids, batch.mask, batch.segments)
             start, end, selection = (part[0].double().cpu().numpy() for part in scores)  # [row, token] twice, [row]
             for column, row in enumerate(rows):

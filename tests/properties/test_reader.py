@@ -21,10 +21,8 @@ from ragkit.reader.reading import length_batches, select
 from ragkit.types import Passage, ScoredPassage
 
 LOGITS = hnp.arrays(np.float64, st.integers(0, 40), elements=st.floats(-20, 20, width=32))
-WORDS = st.lists(
-    st.sampled_from(["who", "wrote", "hamlet", "shakespeare", "Röntgen", "23–16", "rome,", "Italy.", "[SEP]"]),
-    max_size=12,
-).map(" ".join)
+VOCABULARY = ["who", "wrote", "hamlet", "shakespeare", "Röntgen", "23–16", "rome,", "Italy.", "[SEP]"]
+WORDS = st.lists(st.sampled_from(VOCABULARY), max_size=12).map(" ".join)
 
 
 @pytest.fixture(scope="module")
