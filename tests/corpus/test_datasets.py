@@ -98,7 +98,13 @@ def test_without_a_network_the_error_says_where_it_looked_and_what_to_do(
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(InputError) as caught:
         load_examples("squad", datasets_dir=folder)
-    for part in ("squad.dev.jsonl", "rajpurkar/squad", "Couldn't reach the Hub", "RAGKIT_DATA", "give the path of a file"):
+    for part in (
+        "squad.dev.jsonl",
+        "rajpurkar/squad",
+        "Couldn't reach the Hub",
+        "RAGKIT_DATA",
+        "give the path of a file",
+    ):
         assert part in str(caught.value)
 
 
