@@ -77,7 +77,7 @@ class ContrieverTask:
     @classmethod
     def from_files(  # noqa: PLR0913  what the configuration gives
         cls,
-        encoder: DualEncoder,
+        model: object,
         *,
         data: DataFiles,
         options: ContrieverOptions,
@@ -85,10 +85,12 @@ class ContrieverTask:
         index_dir: Path | None = None,
     ) -> ContrieverTask:
         """The task of a corpus file (``data.train``, any format of ``ragkit index``) or of an index's store."""
-        if not isinstance(encoder, DualEncoder):
-            raise ConfigError(f"experiment=contriever trains a dual encoder, not {type(encoder).__name__}")
+        if not isinstance(model, DualEncoder):
+            raise ConfigError(f"experiment=contriever trains a dual encoder, not {type(model).__name__}")
         if (data.train is None) == (index_dir is None):
             raise ConfigError("experiment=contriever needs passages: either data.train=CORPUS_FILE or index_dir=DIR")
+        if isinstance(data.train, list) or isinstance(data.dev, list):
+            raise ConfigError("experiment=contriever reads one corpus: give a folder that holds the files")
         store = PassageStore.open(index_dir / "corpus") if index_dir is not None else _stored(str(data.train))
         order = torch.randperm(len(store), generator=make_generator(0, "held out")).numpy()
         held_out = 0 if data.dev is not None else min(options.held_out, len(store) // 10)
@@ -98,7 +100,7 @@ class ContrieverTask:
             dev = Rows(dev_store, np.arange(len(dev_store)))
         train = Rows(store, np.sort(order[held_out:]))
         log.info("%d passages to train on, %d held out to evaluate on", len(train), len(dev))
-        return cls(encoder, train=train, dev=dev, options=options, loss=loss)
+        return cls(model, train=train, dev=dev, options=options, loss=loss)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

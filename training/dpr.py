@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ragkit.corpus import PassageStore, load_examples
+from ragkit.corpus import PassageStore
 from ragkit.distributed import gather_rows, row_offset
 from ragkit.errors import ConfigError
 from ragkit.losses import contrastive
 from ragkit.retriever import DualEncoder
 from ragkit.types import Example, Passage
 
-from .data import DataFiles
+from .data import DataFiles, load_questions
 from .gradcache import cached_backward
 from .loop import Backward
 from .pool import pool_figures
@@ -84,7 +84,7 @@ class DprTask:
     @classmethod
     def from_files(
         cls,
-        encoder: DualEncoder,
+        model: object,
         *,
         data: DataFiles,
         index_dir: Path | None = None,
@@ -95,20 +95,18 @@ class DprTask:
 
         The index's own vectors and encoder are not used. Questions without a positive are dropped and counted.
         """
-        if not isinstance(encoder, DualEncoder):
-            raise ConfigError(
-                f"experiment=dpr trains a dual encoder, not {type(encoder).__name__}; try retriever=minilm"
-            )
+        if not isinstance(model, DualEncoder):
+            raise ConfigError(f"experiment=dpr trains a dual encoder, not {type(model).__name__}; try retriever=minilm")
         if data.train is None:
             raise ConfigError("experiment=dpr needs questions: data.train=FILE")
         store = PassageStore.open(index_dir / "corpus") if index_dir is not None else None
-        train, counts = usable_questions(load_examples(data.train), store=store)
+        train, counts = usable_questions(load_questions(data.train), store=store)
         log.info("train: %s", counts)
         dev: list[Example] = []
         if data.dev is not None:
-            dev, counts = usable_questions(load_examples(data.dev), store=store)
+            dev, counts = usable_questions(load_questions(data.dev), store=store)
             log.info("dev: %s", counts)
-        return cls(encoder, train=train, dev=dev, loss=loss, options=options)
+        return cls(model, train=train, dev=dev, loss=loss, options=options)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from ragkit.corpus import PassageStore, load_examples
+from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError
 from ragkit.losses import marginal_span, passage_selection
 from ragkit.metrics import exact_match, f1, has_answer
@@ -21,7 +21,7 @@ from ragkit.reader import ExtractiveReader, ReaderBatch, pad_spans
 from ragkit.seeding import make_generator
 from ragkit.types import Example, Passage, ScoredPassage
 
-from .data import DataFiles
+from .data import DataFiles, load_questions
 from .reading import ReadingItem, ReadingOptions, answer_spans, log_counts, reading_items, unique
 
 _SEARCHED = 256  # questions searched at once
@@ -78,8 +78,8 @@ class ExtractiveTask:
             )
         if data.train is None:
             raise ConfigError("experiment=extractive needs questions: data.train=FILE")
-        train = load_examples(data.train)
-        dev = load_examples(data.dev) if data.dev is not None else []
+        train = load_questions(data.train)
+        dev = load_questions(data.dev)
         if index_dir is not None:
             rag = load(index_dir)
             train, dev = with_hits(train, rag, k=k), with_hits(dev, rag, k=k)
