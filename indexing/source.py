@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ragkit.corpus import SplitPolicy
+from ragkit.sample import passages_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,11 @@ class CorpusSource:
     """A corpus by its place: a file, a folder, an index directory, or ``hf:NAME:CONFIG:SPLIT``."""
 
     path: str
+
+
+def built_in_sample() -> CorpusSource:
+    """The passages that come with ragkit."""
+    return CorpusSource(str(passages_path()))
 
 
 def split_policy(

@@ -13,9 +13,11 @@ from ragkit.corpus.formats.records import Record
 from ragkit.corpus.formats.table import parse_each
 from ragkit.errors import InputError
 from ragkit.progress import progress
+from ragkit.sample import questions_path
 from ragkit.types import Example
 
 ENVIRONMENT = "RAGKIT_DATA"
+SAMPLE = "sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ NAMED_DATASETS: dict[str, NamedDataset] = {
 def load_examples(name_or_path: str, *, datasets_dir: Path | None = None) -> list[Example]:
     """The examples of a file, or of a named dataset such as ``nq/test`` or ``nq``.
 
-    A path that exists wins over a name. A name is looked up as the file ``NAME.SPLIT.jsonl`` in ``datasets_dir`` (by
-    default the folder in the environment variable ``RAGKIT_DATA``), then, if it is in :data:`NAMED_DATASETS`, on the
-    Hugging Face hub or in its cache.
+    A path that exists wins over a name. ``sample/train`` and so on is the built-in sample. Another name is looked up
+    as the file ``NAME.SPLIT.jsonl`` in ``datasets_dir`` (by default the folder in the environment variable
+    ``RAGKIT_DATA``), then, if it is in :data:`NAMED_DATASETS`, on the Hugging Face hub or in its cache.
 
     Raises:
         InputError: there is no such file and no such dataset, or the hub cannot be reached; the message says where it
@@ -72,6 +74,8 @@ def load_examples(name_or_path: str, *, datasets_dir: Path | None = None) -> lis
     if path.exists():
         return _read(path)
     name, _, split = name_or_path.partition("/")
+    if name == SAMPLE:
+        return _read(questions_path(split or "test"))
     known = NAMED_DATASETS.get(name)
     split = split or (next(iter(known.splits)) if known else "test")
     if not _is_name(name, split):
@@ -81,7 +85,7 @@ def load_examples(name_or_path: str, *, datasets_dir: Path | None = None) -> lis
         return _read(local)
     looked = f"no file {path}; " + (f"no file {local}" if local else f"{ENVIRONMENT} is not set")
     if known is None:
-        raise InputError(f"{looked}; and {name!r} is none of the named datasets {sorted(NAMED_DATASETS)}")
+        raise InputError(f"{looked}; and {name!r} is none of the named datasets {sorted([SAMPLE, *NAMED_DATASETS])}")
     if split not in known.splits:
         raise InputError(f"{looked}; and the hub's {known.hub_id} has no {split!r}, only {sorted(known.splits)}")
     return _from_hub(known, split, looked=looked)

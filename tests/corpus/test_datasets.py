@@ -110,7 +110,7 @@ def test_without_a_network_the_error_says_where_it_looked_and_what_to_do(
 
 @pytest.mark.usefixtures("folder")
 def test_an_unknown_name_lists_the_known_ones_and_a_lost_path_is_called_one() -> None:
-    with pytest.raises(InputError, match=r"RAGKIT_DATA is not set; and 'nqq' is none of .*'nq', 'squad'"):
+    with pytest.raises(InputError, match=r"RAGKIT_DATA is not set; and 'nqq' is none of .*'nq', 'sample', 'squad'"):
         load_examples("nqq/test")
     with pytest.raises(InputError, match=r"no such file: data/nq\.test\.json"):
         load_examples("data/nq.test.json")
@@ -120,3 +120,10 @@ def test_an_unknown_name_lists_the_known_ones_and_a_lost_path_is_called_one() ->
 def test_the_real_files_load_by_name(data_dir: Path) -> None:
     assert len(load_examples("nq/dev", datasets_dir=data_dir)) == 442
     assert len(load_examples("triviaqa/dev", datasets_dir=data_dir)) == 271
+
+
+def test_the_built_in_sample_has_a_name() -> None:
+    assert len(load_examples("sample/dev")) == 86
+    assert load_examples("sample") == load_examples("sample/test")
+    with pytest.raises(InputError, match="no split 'validation'"):
+        load_examples("sample/validation")
