@@ -25,9 +25,9 @@ from ragkit.types import Passage
 
 from .crops import CropPolicy, two_crops
 from .data import DataFiles
-from .loop import Backward
 from .momentum import MomentumQueue
 from .pool import figures_of_ranks, gold_ranks
+from .task import Backward
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Rows(Sequence[str]):
 
 
 class ContrieverTask:
-    """A :class:`~.loop.Task`: the encoder and the texts; positives are two crops of a text, negatives other texts'."""
+    """A :class:`~.task.Task`: the encoder and the texts; positives are two crops of a text, negatives other texts'."""
 
     def __init__(
         self, encoder: DualEncoder, *, train: Sequence[str], dev: Sequence[str], options: ContrieverOptions, loss: Loss

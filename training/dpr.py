@@ -21,9 +21,9 @@ from ragkit.types import Example, Passage
 
 from .data import DataFiles, load_questions
 from .gradcache import cached_backward
-from .loop import Backward
 from .pool import pool_figures
 from .questions import digest, draw_passages, gold_keys, is_gold, passage_keys, usable_questions
+from .task import Backward
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class DprBatch:
 
 
 class DprTask:
-    """A :class:`~.loop.Task`: the encoder, the training questions, the dev questions and the loss."""
+    """A :class:`~.task.Task`: the encoder, the training questions, the dev questions and the loss."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The training loop: one for every model, over a :class:`Task` that knows its data and its loss.
+"""The training loop: one for every model, over a :class:`~.task.Task` that knows its data and its loss.
 
 A run is a function of its data, policy and seed: the order of the items, the draws of ``collate`` and the random
 numbers of dropout are derived from (seed, step), never from what ran before. So a run that was killed and resumed has
@@ -11,13 +11,13 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ragkit import distributed
 from ragkit.checkpoint import read_checkpoint
@@ -32,57 +32,11 @@ from .policy import TrainPolicy, trained_parameters
 from .schedule import multiplier
 from .signals import Stop, stop_on_signals
 from .state import Progress, RunState
+from .task import Backward, Task
+
+__all__ = ["Task", "TrainResult", "train"]
 
 log = logging.getLogger(__name__)
-
-Backward = Callable[[Tensor], None]
-
-
-@runtime_checkable
-class Task(Protocol):
-    """What is trained, on what, by which loss.
-
-    A plain class with these attributes and methods will do; nothing is inherited.
-    """
-
-    @property
-    def items(self) -> Sequence[Any]:
-        """The training data: any random-access sequence."""
-        ...
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """All that has weights or buffers to save, by name; parameters that want a gradient are trained."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What the losses depend on beside the policy, as JSON values: a resumed run must have the same."""
-        ...
-
-    def collate(self, items: Sequence[Any], *, generator: torch.Generator) -> Any:
-        """One batch of this process's items (never none).
-
-        ``generator`` has the same seed in every process and part of a step; for draws that do not depend on how a
-        batch is divided, derive them from ``generator.initial_seed()`` and the item.
-        """
-        ...
-
-    def backward(self, batch: Any, *, backward: Backward) -> dict[str, float]:
-        """Compute the **mean over this process's items** of the loss and call ``backward`` on it; runs in autocast.
-
-        The loop weighs it by this process's share of the items and adds the gradients of all processes. Returns
-        figures to log, "loss" among them, each a mean over the items too.
-        """
-        ...
-
-    def evaluate(self) -> dict[str, float]:
-        """Figures on the dev data, no gradient wanted; {} without dev data. The main process runs it alone."""
-        ...
-
-    def export(self, out: Path) -> None:
-        """Write the trained model into the run's folder: OUT/retriever or OUT/reader."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +252,8 @@ def _finish(run: _Run) -> dict[str, float]:
         figures = run.task.evaluate()
         run.task.export(run.out)
     progress = run.state.progress
-    counts = {"steps": progress.step, "exported_step": exported, "skipped": progress.skipped, "n": len(run.task.items)}
-    metrics = {**counts, **{f"dev_{name}": {"value": value} for name, value in figures.items()}}
+    counts = {"n": len(run.task.items), "steps": progress.step, "exported_step": exported, "skipped": progress.skipped}
+    made = {"processes": distributed.world_size(), "computed_in": run.state.settings["computed_in"]}
+    metrics = {**counts, **made, **{f"dev_{name}": {"value": value} for name, value in figures.items()}}
     write_text(run.out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     return figures

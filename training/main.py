@@ -11,8 +11,9 @@ from typing import Any
 from ragkit.errors import ConfigError
 
 from .data import DataFiles
-from .loop import Task, train
+from .loop import train
 from .policy import TrainPolicy
+from .task import Task
 
 log = logging.getLogger(__name__)
 

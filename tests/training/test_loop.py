@@ -15,7 +15,7 @@ import torch
 
 from ragkit.errors import CheckpointError, ConfigError, TrainingDiverged
 from ragkit.training.loop import train
-from ragkit.training.policy import SavePolicy, TrainPolicy
+from ragkit.training.policy import OptimizerPolicy, SavePolicy, TrainPolicy
 
 
 def test_loss_falls_and_the_best_weights_are_exported(toy, tmp_path: Path):
@@ -30,6 +30,7 @@ def test_loss_falls_and_the_best_weights_are_exported(toy, tmp_path: Path):
     best = max(dev, key=lambda line: line["dev_fit"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["exported_step"] == best["step"]
+    assert (metrics["processes"], metrics["computed_in"]) == (1, "float32")
     assert result.figures["fit"] == pytest.approx(best["dev_fit"])
     assert (tmp_path / "checkpoints" / "best").resolve().name == f"step-{best['step']:08d}"
 
@@ -108,6 +109,16 @@ def test_how_often_to_save_may_change_on_resuming(toy, tmp_path: Path):
     train(toy.ToyTask(), toy.policy(), tmp_path)
     result = train(toy.ToyTask(), toy.policy(save_every=5, eval_every=6), tmp_path)
     assert result.steps == 12
+
+
+def test_run_with_a_constant_rate_may_be_prolonged(toy, tmp_path: Path):
+    """Guards the exception to the refusal: without a decay, 5 steps and then 4 are 9 steps, bit for bit."""
+    for out, steps in (("parts", 5), ("parts", 9), ("whole", 9)):
+        optimizer = OptimizerPolicy(learning_rate=0.01, schedule="constant", warmup=2)
+        policy = TrainPolicy(steps=steps, batch_size=6, optimizer=optimizer, save=SavePolicy(save_every=2))
+        train(toy.ToyTask(), policy, tmp_path / out)
+    assert toy.losses(tmp_path / "parts") == toy.losses(tmp_path / "whole")
+    assert len(toy.losses(tmp_path / "whole")) == 9
 
 
 def test_damaged_newest_checkpoint_is_passed_over_aloud(toy, tmp_path: Path, caplog):
