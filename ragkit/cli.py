@@ -72,7 +72,11 @@ COMMANDS = {
         Command(
             "convert",
             "convert questions, passages or runs from one format to another",
-            ("ragkit convert biencoder-nq-dev.json nq.dev.jsonl --to fid",),
+            (
+                "ragkit convert biencoder-nq-dev.json nq.dev.jsonl --to fid",
+                "ragkit convert nq.dev.jsonl qrels.trec --to trec-qrels",
+                "ragkit convert psgs.tsv psgs.parquet --to parquet",
+            ),
             positional=("source", "target"),
             flags=("to",),
         ),
