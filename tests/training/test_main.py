@@ -123,5 +123,6 @@ def test_missing_data_and_the_wrong_kind_of_model_are_named(model_dir: Path, que
         _run("dpr", *_words(tmp_path / "run", model_dir))
     with pytest.raises(ConfigError, match="trains a dual encoder, not BM25"):
         _run("dpr", "retriever=bm25", f"out={tmp_path / 'run'}", f"data.train={question_file}")
+    job = build(compose("train", ["experiment=dpr", *_words(tmp_path / "run", model_dir)]))
     with pytest.raises(ConfigError, match="one model, the retriever or the reader; 0 are configured"):
-        _run("dpr", "retriever=null", f"out={tmp_path / 'run'}", f"data.train={question_file}")
+        replace(job, retriever=None).run()
