@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Command:
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    keeps_config: bool = False  # whether OUT/config.yaml records the configuration
 
 
 COMMANDS = {
@@ -53,6 +55,7 @@ COMMANDS = {
                 "ragkit train experiment=dpr data.train=nq.train.jsonl data.dev=nq.dev.jsonl out=runs/dpr",
                 "ragkit train experiment=extractive data.train=nq.train.jsonl data.dev=nq.dev.jsonl out=runs/reader",
             ),
+            keeps_config=True,
         ),
         Command(
             "eval",
@@ -62,6 +65,7 @@ COMMANDS = {
                 "ragkit eval data=nq.test.jsonl index_dir=runs/wiki reader=runs/reader out=runs/eval-reader",
                 "ragkit eval compare=[runs/eval-a,runs/eval-b]",
             ),
+            keeps_config=True,
         ),
         Command(
             "ask",
@@ -146,8 +150,18 @@ def _run(command: Command, words: Sequence[str]) -> int:
         if shows_config:
             _say(configuration.to_yaml(job).rstrip())
         else:
-            build(job).run()
+            _work(command, job)
     return 0
+
+
+def _work(command: Command, job: dict[str, Any]) -> None:
+    task = build(job)
+    is_kept = command.keeps_config and job.get("out") is not None and os.environ.get("RANK", "0") == "0"
+    if is_kept:  # at once, for a run that is cut off; an earlier run's stays until this one has succeeded
+        configuration.keep(job, task.out, replace=False)
+    task.run()
+    if is_kept:
+        configuration.keep(job, task.out, replace=True)
 
 
 def _parse(command: Command, words: Sequence[str]) -> tuple[bool, bool, list[str], dict[str, Any]]:

@@ -110,6 +110,16 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
+def keep(config: Mapping[str, Any], folder: Path, *, replace: bool) -> None:
+    """Write ``folder/config.yaml``, whole or not at all; one that is there stays unless ``replace``."""
+    target = folder / "config.yaml"
+    if replace or not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / ".config.yaml.part"
+        part.write_text(to_yaml(config), encoding="utf-8")
+        part.replace(target)
+
+
 def _split_paths(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     names: list[str] = []
     paths: dict[str, str] = {}

@@ -61,8 +61,16 @@ def steps() -> list[Step]:
     """Every experiment, in an order in which each finds what it needs."""
     train = ("train", "experiment=dpr", "data.train={data}/nq.train.jsonl", "data.dev={data}/nq.dev.jsonl")
     sets = ",".join(f"{{data}}/{name}.train.jsonl" for name in (*READER_SETS, "nqdistant"))
-    devs = ",".join(f"{{data}}/{name}.dev.jsonl" for name in READER_SETS)
-    read = ("train", "experiment=extractive", f"data.train=[{sets}]", f"data.dev=[{devs}]", "out={runs}/reader")
+    read = (
+        *("train", "experiment=extractive", f"data.train=[{sets}]", "data.dev={data}/nq.dev.jsonl"),
+        *(
+            "policy.epochs=null",
+            "policy.steps=1200",
+            "policy.save.eval_every=300",
+            "policy.optimizer.learning_rate=2e-4",
+        ),
+        *("task.options.n_passages=3", "task.options.dev_passages=4", "out={runs}/reader"),
+    )
     found = [
         index_step("bm25", "bm25"),
         index_step("minilm", "minilm", "vectors={data}/minilm/vectors.npy"),

