@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ragkit import config as configuration
@@ -140,14 +140,14 @@ def _run(command: Command, words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words):
         _say(_help(command))
         return 0
-    shows_config, sweeps, rest, values = _parse(command, words)
-    combinations = configuration.sweep(rest) if sweeps else [rest]
+    line = _parse(command, words)
+    combinations = configuration.sweep(line.overrides) if line.sweeps else [line.overrides]
     for number, overrides in enumerate(combinations):
-        job = {**configuration.compose(command.name, overrides), **values}
-        if sweeps and isinstance(job.get("out"), str):
+        job = {**configuration.compose(command.name, overrides), **line.values}
+        if line.sweeps and isinstance(job.get("out"), str):
             job["out"] = f"{job['out']}/{number}"
             _say(f"[{number + 1} of {len(combinations)}] {' '.join(overrides)} -> {job['out']}", to_errors=True)
-        if shows_config:
+        if line.shows_config:
             _say(configuration.to_yaml(job).rstrip())
         else:
             _work(command, job)
@@ -164,33 +164,40 @@ def _work(command: Command, job: dict[str, Any]) -> None:
         configuration.keep(job, task.out, replace=True)
 
 
-def _parse(command: Command, words: Sequence[str]) -> tuple[bool, bool, list[str], dict[str, Any]]:
-    """Whether to show the config, whether to sweep, the overrides, and the values that take no override syntax."""
-    shows_config = sweeps = False
-    overrides: list[str] = []
-    values: dict[str, Any] = {}
-    remaining, positional = list(words), list(command.positional)
+@dataclass(slots=True)
+class _Line:
+    """What a command line says: options, overrides, and the values that take no override syntax."""
+
+    shows_config: bool = False
+    sweeps: bool = False
+    overrides: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def _parse(command: Command, words: Sequence[str]) -> _Line:
+    line, remaining, positional = _Line(), list(words), list(command.positional)
     while remaining:
         word = remaining.pop(0)
-        if word in {"-m", "--multirun"}:
-            sweeps = True
-        elif word in {"--cfg", "-c", *(f"--{flag}" for flag in command.flags)}:
-            if not remaining:
-                raise ConfigError(f"{word} wants a value after it (ragkit {command.name} --help)")
-            value = remaining.pop(0)
-            if word in {"--cfg", "-c"}:
-                if value != "job":
-                    raise ConfigError(f"--cfg shows `job` only, not {value!r}")
-                shows_config = True
-            else:
-                values[word.removeprefix("--")] = value
+        option, has_value, value = word.partition("=")
+        if option in {"-m", "--multirun"} and not has_value:
+            line.sweeps = True
+        elif option in {"--cfg", "-c", *(f"--{flag}" for flag in command.flags)}:
+            if not has_value:
+                if not remaining:
+                    raise ConfigError(f"{word} wants a value after it (ragkit {command.name} --help)")
+                value = remaining.pop(0)
+            if option in {"--cfg", "-c"} and value != "job":
+                raise ConfigError(f"--cfg shows `job` only, not {value!r}")
+            line.shows_config |= option in {"--cfg", "-c"}
+            if option not in {"--cfg", "-c"}:
+                line.values[option.removeprefix("--")] = value
+        elif word.startswith("-") and " " not in word:
+            raise ConfigError(f"unknown option {option!r} (ragkit {command.name} --help)")
         elif positional and not _is_override(word):
-            values[positional.pop(0)] = word
-        elif word.startswith("-") and "=" not in word:
-            raise ConfigError(f"unknown option {word!r} (ragkit {command.name} --help)")
+            line.values[positional.pop(0)] = word
         else:
-            overrides.append(word)
-    return shows_config, sweeps, overrides, values
+            line.overrides.append(word)
+    return line
 
 
 def _is_override(word: str) -> bool:

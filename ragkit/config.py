@@ -27,13 +27,14 @@ def group_choices(group: str) -> list[str]:
     return sorted(name for name in names if name != "path")
 
 
-def groups(command: str) -> list[str]:
-    """The groups that a command's defaults list chooses from, as the command line writes them."""
+def groups(command: str) -> dict[str, str | None]:
+    """The groups that a command's defaults list chooses from, as the command line writes them, with the default."""
     from omegaconf import OmegaConf
 
     config = OmegaConf.to_container(OmegaConf.create(raw(command)))
     entries = config.get("defaults", []) if isinstance(config, dict) else []
-    return [str(next(iter(entry))).removeprefix("optional ") for entry in entries if isinstance(entry, dict)]
+    chosen = [next(iter(entry.items())) for entry in entries if isinstance(entry, dict)]
+    return {str(group).removeprefix("optional "): choice for group, choice in chosen}
 
 
 def raw(command: str) -> str:
@@ -56,7 +57,7 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    names, paths = _split_paths(overrides)
+    names, paths = _split_paths(command, overrides)
     try:
         with initialize_config_module("ragkit.conf", version_base="1.3", job_name=command):
             composed = hydra_compose(config_name=command, overrides=names)
@@ -111,24 +112,29 @@ def to_yaml(config: Mapping[str, Any]) -> str:
 
 
 def keep(config: Mapping[str, Any], folder: Path, *, replace: bool) -> None:
-    """Write ``folder/config.yaml``, whole or not at all; one that is there stays unless ``replace``."""
+    """Write ``folder/config.yaml``, whole or not at all; without ``replace`` not over that of a run that got on."""
     target = folder / "config.yaml"
-    if replace or not target.exists():
+    if replace or not any((folder / sign).exists() for sign in ("checkpoints", "metrics.json")):
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / ".config.yaml.part"
         part.write_text(to_yaml(config), encoding="utf-8")
         part.replace(target)
 
 
-def _split_paths(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _split_paths(command: str, overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     names: list[str] = []
     paths: dict[str, str] = {}
+    defaults = groups(command)
     for override in overrides:
         group, is_assignment, value = override.partition("=")
         if not is_assignment:
             raise ConfigError(f"cannot read {override!r}: every word after the command is KEY=VALUE")
+        if group in defaults and value in {"null", ""}:  # Hydra has no word for "no choice"
+            if defaults[group] is not None:
+                raise ConfigError(f"{override}: ragkit {command} needs one of {', '.join(group_choices(group))}")
+            continue
         choices = group_choices(group) if group in PATH_FIELDS else []
-        if group not in PATH_FIELDS or value in {*choices, "path", "null", ""}:
+        if group not in PATH_FIELDS or value in {*choices, "path"}:
             names.append(override)
         elif Path(value).expanduser().exists() or any(sign in value for sign in "/:"):
             names.append(f"{group}=path")

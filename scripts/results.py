@@ -22,7 +22,7 @@ from pathlib import Path
 READER_SETS = ("nq", "squad", "triviaqa")
 RETRIEVAL_SETS = ("nq", "squad")
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100")
-GOLD_FIGURES = ("recall@1", "recall@5", "recall@20", "recall@100")
+GOLD_FIGURES = ("hit_gold@1", "hit_gold@5", "hit_gold@20", "hit_gold@100")
 SYSTEMS = {
     "bm25": ("BM25", "[{runs}/bm25]"),
     "minilm": ("MiniLM, zero-shot", "[{runs}/minilm]"),
@@ -100,6 +100,23 @@ def filled(step: Step, *, data: Path, runs: Path) -> list[str]:
     return [word.replace("{data}", str(data)).replace("{runs}", str(runs)) for word in step.words]
 
 
+def words_file(step: Step, runs: Path) -> Path:
+    """The command that a finished step ran, so that the page cannot show another."""
+    return runs / "words" / f"{step.name.replace('/', '-')}.json"
+
+
+def is_done(step: Step, runs: Path) -> bool:
+    """Whether the step's result is there; SystemExit where another command made it."""
+    if not (runs / step.leaves).exists():
+        return False
+    file = words_file(step, runs)
+    if not file.exists() or json.loads(file.read_text()) != list(step.words):
+        sys.exit(
+            f"{runs / step.leaves} was made by another command than {step.name} has now; remove it to run it again"
+        )
+    return True
+
+
 def run(step: Step, *, data: Path, runs: Path) -> None:
     log = runs / "logs" / f"{step.name.replace('/', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +133,8 @@ def run(step: Step, *, data: Path, runs: Path) -> None:
     times = json.loads(times_file.read_text()) if times_file.exists() else {}
     times[step.name] = round(times.get(step.name, 0.0) + seconds, 1)
     times_file.write_text(json.dumps(times, indent=1))
+    (runs / "words").mkdir(exist_ok=True)
+    words_file(step, runs).write_text(json.dumps(step.words))
     print(f"  {seconds:.0f} s", flush=True)
 
 
@@ -129,10 +148,10 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
     options = parser.parse_args()
     for step in steps():
-        is_done = (options.runs / step.leaves).exists()
+        done = is_done(step, options.runs)
         if options.list:
-            print("done" if is_done else "    ", step.name)
-        elif not is_done and not options.page and (not options.only or step.name in options.only):
+            print("done" if done else "    ", step.name)
+        elif not done and not options.page and (not options.only or step.name in options.only):
             run(step, data=options.data, runs=options.runs)
     if not options.list and not options.only:
         options.out.write_text(page(options.runs), encoding="utf-8")
@@ -157,6 +176,15 @@ def cell(metrics: dict[str, dict[str, float]], key: str) -> str:
 
 def table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(r) + " |" for r in rows)]
+
+
+def dev_part(runs: Path) -> list[str]:
+    rows = []
+    for system, (name, _) in SYSTEMS.items():
+        found = [read(runs, f"eval/{data}.dev-{system}/metrics.json") for data in RETRIEVAL_SETS]
+        rows.append([name, *(cell(metrics, key) for metrics in found if metrics for key in ("hit@1", "hit@20"))])
+    header = ("retriever", *(f"{data}.dev {key}" for data in RETRIEVAL_SETS for key in ("hit@1", "hit@20")))
+    return ["### Development sets", "", *table(header, rows), ""]
 
 
 def retrieval_part(runs: Path, data: str) -> list[str]:
@@ -197,6 +225,13 @@ def page(runs: Path) -> str:
     ]
     for name in RETRIEVAL_SETS:
         lines += retrieval_part(runs, name)
+    lines += dev_part(runs)
+    trained = read(runs, "dpr/metrics.json")
+    if trained:
+        lines += [
+            f"The trained MiniLM's weights are those after step {trained['exported_step']} of {trained['steps']}.",
+            "",
+        ]
     lines += ["## Extractive reader", ""]
     rows = []
     for name in READER_SETS:

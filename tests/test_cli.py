@@ -72,3 +72,26 @@ def test_completion_lists_commands_and_then_keys(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.split() == ["index"]
     assert cli.main(["--complete", "ragkit index retriever=bm"]) == 0
     assert "retriever=bm25" in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize("words", [["convert", "--form", "x", "a", "b"], ["ask", "--k=5", "who"], ["train", "-x"]])
+def test_an_unknown_option_is_not_taken_for_a_value(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`ragkit ask --k=5 ...` must not answer the question "--k=5"."""
+    assert cli.main(words) == 2
+    assert "unknown option '-" in capsys.readouterr().err
+
+
+def test_a_flag_takes_its_value_after_a_space_or_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--to", "fid"], ["--to=fid"]):
+        assert cli.main(["convert", "a.json", "b.jsonl", *words, "--cfg", "job"]) == 0
+        assert "to: fid" in capsys.readouterr().out
+
+
+def test_an_evaluation_keeps_its_configuration(tmp_path: Path) -> None:
+    """Figures without the configuration that made them cannot be made again."""
+    out = tmp_path / "eval"
+    assert cli.main(["index", "corpus=sample", "retriever=bm25", f"out={tmp_path}/i"]) == 0
+    assert cli.main(["eval", "data=sample/dev", f"index_dir={tmp_path}/i", "k=7", f"out={out}"]) == 0
+    assert "k: 7" in (out / "config.yaml").read_text()
+    assert cli.main(["eval", "data=sample/dev", f"index_dir={tmp_path}/i", "k=9", f"out={out}"]) == 2
+    assert "k: 7" in (out / "config.yaml").read_text()

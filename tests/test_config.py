@@ -45,3 +45,10 @@ def test_a_sweep_is_every_combination() -> None:
 
 def test_completion_offers_the_configs_of_a_group() -> None:
     assert "retriever=minilm" in config.complete("index", "retriever=m")
+
+
+def test_null_leaves_an_optional_group_out_and_is_refused_for_another() -> None:
+    """Hydra ends in a traceback for both."""
+    assert "reader" not in config.compose("eval", ["reader=null"])
+    with pytest.raises(ConfigError, match="needs one of bge, bm25"):
+        config.compose("index", ["retriever=null"])
