@@ -69,7 +69,12 @@ def steps() -> list[Step]:
             "policy.save.eval_every=300",
             "policy.optimizer.learning_rate=2e-4",
         ),
-        *("task.options.n_passages=3", "task.options.dev_passages=4", "out={runs}/reader"),
+        *(
+            "task.options.n_passages=3",
+            "task.options.frozen_layers=3",
+            "task.options.dev_passages=4",
+            "out={runs}/reader",
+        ),
     )
     found = [
         index_step("bm25", "bm25"),
