@@ -65,8 +65,8 @@ def steps() -> list[Step]:
         *("train", "experiment=extractive", f"data.train=[{sets}]", "data.dev={data}/nq.dev.jsonl"),
         *(
             "policy.epochs=null",
-            "policy.steps=1200",
-            "policy.save.eval_every=300",
+            "policy.steps=700",
+            "policy.save.eval_every=350",
             "policy.optimizer.learning_rate=2e-4",
         ),
         *(
@@ -209,7 +209,14 @@ def retrieval_part(runs: Path, data: str) -> list[str]:
             pair = compared.get(key)
             if pair:
                 span = f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
-                rows.append([f"{SYSTEMS[b][0]} − {SYSTEMS[a][0]}", key, span, f"{pair['p']:.3f}"])
+                rows.append(
+                    [
+                        f"{SYSTEMS[b][0]} − {SYSTEMS[a][0]}",
+                        key,
+                        span,
+                        "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}",
+                    ]
+                )
     return [*lines, *table(("difference", "metric", "value", "p"), rows), ""] if rows else lines
 
 
@@ -251,7 +258,8 @@ def page(runs: Path) -> str:
     lines += ["## Commands and wall time", "", "| seconds | command |", "|---|---|"]
     for step in steps():
         command = " ".join(filled(step, data=Path("DATA"), runs=Path("runs/results")))
-        lines.append(f"| {times.get(step.name, float('nan')):,.0f} | `ragkit {command}` |")
+        seconds = f"{times[step.name]:,.0f}" if step.name in times else "–"
+        lines.append(f"| {seconds} | `ragkit {command}` |")
     return "\n".join(lines) + "\n"
 
 
