@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from ragkit.corpus import PassageStore, load_examples, write_examples
@@ -27,7 +28,7 @@ class MinePolicy:
     """Which of the hits become hard negatives: the first ``n`` fit ones among the best ``k``, after ``skip`` hits.
 
     ``skip`` leaves out the very best, which in a sparsely judged corpus are often right. ``keep`` also keeps the hard
-    negatives that the question had, first.
+    negatives that the question had, first and beside the ``n``, if they are fit too.
     """
 
     k: int = 100
@@ -44,20 +45,25 @@ class MinePolicy:
 
 @dataclass(slots=True)
 class MineReport:
-    """What the hits were: counts over all questions."""
+    """What the hits, and with ``keep`` the questions' own hard negatives, were: counts over all questions.
+
+    ``negatives`` and ``kept`` are those that were fit, from the hits and from the file.
+    """
 
     questions: int = 0
     negatives: int = 0
+    kept: int = 0
     with_answer: int = 0
     gold: int = 0
+    without_text: int = 0
     without_any: int = 0
     without_answers: int = 0
 
     def __str__(self) -> str:
         return (
-            f"{self.negatives} hard negatives for {self.questions} questions; left out: {self.with_answer} hits with "
-            f"an answer, {self.gold} gold; {self.without_any} questions got none; {self.without_answers} have no "
-            "answers to look for"
+            f"{self.negatives} hard negatives for {self.questions} questions and {self.kept} kept; left out: "
+            f"{self.with_answer} passages with an answer, {self.gold} gold, {self.without_text} without text; "
+            f"{self.without_any} questions got none; {self.without_answers} have no answers to look for"
         )
 
 
@@ -95,10 +101,10 @@ class MineJob:
 def mine(
     examples: Sequence[Example], retriever: Retriever, *, store: PassageStore, policy: MinePolicy, report: MineReport
 ) -> Iterator[Example]:
-    """The examples with hard negatives that no hit with an answer, and no gold passage, is among.
+    """The examples with hard negatives that no passage with an answer, and no gold passage, is among.
 
-    A hit has an answer if DPR's token match finds one in its title or text; it is gold if a positive of the question
-    has its id or its text. Texts of positives that have only an id are filled in. ``report`` is counted up.
+    A passage has an answer if DPR's token match finds one in its title or text; it is gold if a positive of the
+    question has its id or its text. Texts of passages that have only an id are filled in. ``report`` is counted up.
     """
     for start in range(0, len(examples), _QUERIES):
         batch = examples[start : start + _QUERIES]
@@ -109,32 +115,46 @@ def mine(
 
 
 def _filled(example: Example, store: PassageStore) -> Example:
-    if all(passage.text for passage in example.positives):
-        return example
-    rows = store.rows([passage.id for passage in example.positives])
+    return replace(
+        example,
+        positives=_with_texts(example.positives, store),
+        hard_negatives=_with_texts(example.hard_negatives, store),
+    )
+
+
+def _with_texts(passages: Sequence[Passage], store: PassageStore) -> tuple[Passage, ...]:
+    if all(passage.text for passage in passages):
+        return tuple(passages)
+    rows = store.rows([passage.id for passage in passages])
     texts = dict(zip(rows[rows >= 0], store.take(rows[rows >= 0]), strict=True))
-    filled = (p if p.text else texts.get(row, p) for p, row in zip(example.positives, rows, strict=True))
-    return replace(example, positives=tuple(filled))
+    return tuple(p if p.text else texts.get(row, p) for p, row in zip(passages, rows, strict=True))
 
 
 def _with_negatives(example: Example, hits: Sequence[Passage], *, policy: MinePolicy, report: MineReport) -> Example:
-    seen = set(passage_keys(example.positives).flatten().tolist()) - {NO_KEY}
-    negatives = list(example.hard_negatives) if policy.keep else []
-    taken = set(passage_keys(negatives).flatten().tolist()) - {NO_KEY}
-    mined = 0
-    for passage, key in zip(hits, passage_keys(hits).tolist(), strict=True):
-        if mined == policy.n:
-            break
-        if seen & {*key}:
+    gold = set(passage_keys(example.positives).flatten().tolist()) - {NO_KEY}
+    own = example.hard_negatives if policy.keep else ()
+    taken: set[int] = set()
+    kept = list(_fit(own, example.answers, gold=gold, taken=taken, report=report))
+    mined = list(islice(_fit(hits, example.answers, gold=gold, taken=taken, report=report), policy.n))
+    report.questions += 1
+    report.negatives += len(mined)
+    report.kept += len(kept)
+    report.without_any += not mined and not kept
+    report.without_answers += not example.answers
+    return replace(example, hard_negatives=(*kept, *mined))
+
+
+def _fit(
+    passages: Sequence[Passage], answers: Sequence[str], *, gold: set[int], taken: set[int], report: MineReport
+) -> Iterator[Passage]:
+    """The passages that have a text, are not gold, hold no answer and are not in ``taken``, which grows."""
+    for passage, key in zip(passages, passage_keys(passages).tolist(), strict=True):
+        if not passage.text:
+            report.without_text += 1
+        elif gold & {*key}:
             report.gold += 1
-        elif has_answer(passage.text, example.answers) or has_answer(passage.title, example.answers):
+        elif has_answer(passage.text, answers) or has_answer(passage.title, answers):
             report.with_answer += 1
         elif not taken & {*key}:
-            negatives.append(passage)
             taken |= {*key} - {NO_KEY}
-            mined += 1
-    report.questions += 1
-    report.negatives += mined
-    report.without_any += mined == 0
-    report.without_answers += not example.answers
-    return replace(example, hard_negatives=tuple(negatives))
+            yield passage

@@ -55,7 +55,7 @@ def test_no_hit_with_an_answer_and_no_gold_passage_by_id_or_text_becomes_a_negat
     negatives, report = _mine(example, store)
     assert negatives == ["part", "other", "last"]
     assert (report.gold, report.with_answer, report.negatives, report.without_any) == (2, 2, 3, 0)
-    assert "left out: 2 hits with an answer, 2 gold" in str(report)
+    assert "left out: 2 passages with an answer, 2 gold" in str(report)
 
 
 def test_gold_passage_given_by_id_alone_is_known_by_its_text_too_and_gets_it(store):
@@ -72,6 +72,19 @@ def test_n_skip_and_keep_do_what_they_say(store):
     assert _mine(example, store, n=2)[0] == ["part", "other"]
     assert _mine(example, store, n=2, skip=5)[0] == ["other", "last"]
     assert _mine(example, store, n=2, keep=True)[0] == ["other", "mine", "part", "last"]
+
+
+def test_negatives_kept_from_the_file_must_be_fit_too_and_are_counted(store):
+    """Guards against false negatives that a file brings: an answer, a gold passage, an id that no text is known of."""
+    answer, copy, by_id = PASSAGES[2], PASSAGES[1], Passage("part", "")
+    own = (answer, Passage("s", "Berlin is in Germany.", "Paris"), copy, by_id, Passage("gone", ""), PASSAGES[5])
+    example = Example("q", "where", ("Paris",), (PASSAGES[0],), own)
+    negatives, report = _mine(example, store, n=1, skip=4, keep=True)
+    assert negatives == ["part", "other", "last"]
+    assert (report.kept, report.negatives, report.with_answer, report.gold, report.without_text) == (2, 1, 2, 1, 1)
+    assert "1 hard negatives for 1 questions and 2 kept" in str(report)
+    control = Example("q", "where", ("Berlin",), (), own)
+    assert _mine(control, store, n=1, skip=4, keep=True)[0] == ["answer", "copy", "part", "other", "last"]
 
 
 def test_policies_that_make_no_sense_are_refused():
