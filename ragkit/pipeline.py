@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError, IndexMismatch, InputError
+from ragkit.reader.open import open_reader, require_trained
 from ragkit.reader.protocol import Reader
 from ragkit.retriever.protocol import Retriever
 from ragkit.types import Prediction, ScoredPassage, SearchResult
@@ -21,11 +22,7 @@ class RetrieveThenRead:
                 f"the retriever searches corpus {retriever.corpus_digest[:8]} and the passages in {store.folder} are "
                 f"corpus {store.digest[:8]}: its rows would name the wrong passages; open both from one index directory"
             )
-        if not getattr(reader, "is_trained", True):
-            raise ConfigError(
-                "this reader has fresh heads and would answer at random; train it first: ragkit train "
-                "experiment=extractive data.train=FILE out=RUN, and give reader=RUN"
-            )
+        require_trained(reader)
         self.retriever, self.store, self.reader = retriever, store, reader
 
     def answer(self, question: str, k: int = 20) -> Prediction:
@@ -80,11 +77,10 @@ def load(
         raise InputError("index_dir is an empty list; give at least one index directory")
     opened: Reader | None
     if isinstance(reader, Path | str):
-        from ragkit.reader.open import open_reader  # noqa: PLC0415
-
         opened = open_reader(str(reader), device=device)  # first: a wrong reader should not wait for a large index
     else:
         opened = reader
+        require_trained(opened)
     retrievers = [open_retriever(folder, device=device) for folder in folders]
     retriever = retrievers[0] if len(retrievers) == 1 else Fusion(retrievers)
     return RetrieveThenRead(retriever, open_store(folders[0]), reader=opened)

@@ -2,7 +2,7 @@
 
 from ragkit.reader.extractive import ExtractiveReader, ReaderScores
 from ragkit.reader.inputs import InputEncoder, InputOptions, ReaderBatch, pad_spans
-from ragkit.reader.open import open_reader
+from ragkit.reader.open import open_reader, require_trained
 from ragkit.reader.places import answer_places
 from ragkit.reader.protocol import Reader
 from ragkit.reader.reading import Answer, Reading
@@ -22,5 +22,6 @@ __all__ = [
     "best_spans",
     "open_reader",
     "pad_spans",
+    "require_trained",
     "token_spans",
 ]

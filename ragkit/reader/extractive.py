@@ -48,7 +48,7 @@ class ExtractiveReader(nn.Module):
         _check_length(weights)
         self.model, self.selection = weights.model, weights.selection
         self.tokenizer, self.max_answer_tokens = weights.tokenizer, weights.max_answer_tokens
-        self.is_trained = weights.is_trained
+        self.is_trained, self.reference = weights.is_trained, weights.reference
         self.inputs = InputEncoder(weights.tokenizer, weights.options)
         self.batch_tokens, self.dtype = batch_tokens, dtype
         self._dtypes: dict[torch.device, torch.dtype] = {}
@@ -142,6 +142,8 @@ class ExtractiveReader(nn.Module):
         self, questions: Sequence[str], passages: Sequence[Sequence[Passage]], *, limit: int = 1
     ) -> list[list[Reading]]:
         """What is found in every passage of every question: its relevance and its ``limit`` best answers."""
+        if not questions and not passages:
+            return []
         if len(questions) != len(passages):
             raise InputError(
                 f"{len(questions)} questions with {len(passages)} lists of passages; give each question its list"

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ragkit.corpus.read import clean_text
 from ragkit.errors import ConfigError
 from ragkit.types import Passage
 
@@ -110,7 +111,7 @@ class InputEncoder:
 
     def _tokens(self, texts: Sequence[str], *, limit: int) -> Any:
         return self.tokenizer(
-            list(texts),
+            [clean_text(text) for text in texts],  # letter for letter, so that the offsets are the text's own
             add_special_tokens=False,
             split_special_tokens=True,  # "[SEP]" written in a passage is text, never a separator
             truncation=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ragkit.errors import ConfigError, ModelNotFound
 from ragkit.reader.extractive import ExtractiveReader
+from ragkit.reader.protocol import Reader
 from ragkit.reader.weights import SETTINGS
 
 
@@ -16,12 +17,19 @@ def open_reader(model: str, *, batch_tokens: int = 8192, device: str = "auto", d
     model raises ModelNotFound.
     """
     reader = ExtractiveReader.from_pretrained(_folder(model), batch_tokens=batch_tokens, device=device, dtype=dtype)
-    if not reader.is_trained:
-        raise ConfigError(
-            f"{model} is a model without a trained passage selection head, not a reader; train one from it with: "
-            f"ragkit train experiment=extractive reader={model} data.train=FILE out=RUN"
-        )
+    require_trained(reader)
     return reader
+
+
+def require_trained(reader: Reader | None) -> None:
+    """Raise ConfigError for a reader whose heads are fresh: its answers would be random and look like any others."""
+    if reader is None or getattr(reader, "is_trained", True):
+        return
+    model = getattr(reader, "reference", "") or "this model"
+    raise ConfigError(
+        f"{model} has fresh heads, so it is not a reader and would answer at random; train one from it first: "
+        "ragkit train experiment=extractive reader=MODEL data.train=FILE out=RUN, and give reader=RUN"
+    )
 
 
 def _folder(model: str) -> str:

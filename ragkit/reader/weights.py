@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ _INIT_STD = 0.02  # BERT's
 class ReaderWeights:
     """A question-answering model of transformers, the passage selection head it lacks, and how it reads.
 
-    ``is_trained`` is False where a head is fresh: such a reader must be trained before it answers.
+    ``is_trained`` is False where a head is fresh: such a reader must be trained before it answers. ``reference`` is
+    where it was loaded from.
     """
 
     model: PreTrainedModel
@@ -44,6 +45,7 @@ class ReaderWeights:
     options: InputOptions
     max_answer_tokens: int
     is_trained: bool
+    reference: str = ""
 
 
 def load_weights(reference: str, *, seed: int = 0) -> ReaderWeights:
@@ -62,9 +64,10 @@ def load_weights(reference: str, *, seed: int = 0) -> ReaderWeights:
     with quiet():
         try:
             config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-            return _load(folder, config, tokenizer, settings=settings, seed=seed)
+            weights = _load(folder, config, tokenizer, settings=settings, seed=seed)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelNotFound(f"{reference} holds no model that transformers can open: {error}") from error
+    return replace(weights, reference=reference)
 
 
 def _load(

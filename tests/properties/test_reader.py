@@ -81,6 +81,38 @@ def test_every_answer_is_cut_from_the_text_of_the_passage_it_names(
     assert shares == sorted(shares, reverse=True)
 
 
+class _EarlyTokens(torch.nn.Module):
+    """Span heads that like a token the better the earlier it stands: [CLS] first, then the question."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        rank = torch.arange(states.shape[-2], dtype=states.dtype)
+        return (-rank)[None, :, None].expand(*states.shape[:-1], 2)
+
+
+@few
+@given(question=WORDS, texts=PASSAGES)
+def test_heads_that_like_question_and_title_best_still_answer_from_the_text(
+    reader: ExtractiveReader, question: str, texts: list[tuple[str, str]]
+):
+    """The control of the property above, whose random heads may never have wanted anything but the text."""
+    passages = [Passage(str(row), text, title) for row, (text, title) in enumerate(texts)]
+    inputs = reader.inputs.pairs(reader.inputs.questions([question]).ids * len(passages), passages)
+    own, reader.model.qa_outputs = reader.model.qa_outputs, _EarlyTokens()
+    try:
+        batch = reader.inputs.batch([inputs])
+        with torch.inference_mode():
+            start = reader(batch.ids, batch.mask, batch.segments).start[0]
+        (readings,) = reader.read([question], [passages])
+    finally:
+        reader.model.qa_outputs = own
+    assert all(int(logits.argmax()) < one.text_at for logits, one in zip(start, inputs, strict=True))
+    for passage, reading, one in zip(passages, readings, inputs, strict=True):
+        assert bool(reading.answers) is bool(passage.text)
+        for answer in reading.answers:
+            assert passage.text.startswith(answer.text)
+            assert answer.span.score == -2 * one.text_at  # start and end are the text's first token, no earlier one
+
+
 @given(start=LOGITS, data=st.data())
 def test_the_best_span_is_that_of_a_search_over_all_pairs(start: np.ndarray, data: st.DataObject):
     n = len(start)

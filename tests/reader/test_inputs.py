@@ -41,6 +41,20 @@ def test_a_passage_without_a_title_has_no_empty_slot(inputs: InputEncoder):
     assert one.text_at == one.second_segment == 3
 
 
+@pytest.mark.parametrize("bad", ["\x00", "\udcff"])
+@pytest.mark.parametrize("where", ["question", "title", "text"])
+def test_what_no_tokenizer_takes_is_replaced_letter_for_letter(inputs: InputEncoder, bad: str, where: str):
+    """Guards against a TypeError for an argument that is not UTF-8, and against answers cut one letter beside."""
+    parts = {"question": "who wrote", "title": "hamlet", "text": "rome william"}
+    clean = _one(inputs, parts["question"], Passage("1", parts["text"], parts["title"]))
+    parts[where] = f"{bad}{parts[where]}{bad}"
+    one = _one(inputs, parts["question"], Passage("1", parts["text"], parts["title"]))
+    assert one.ids.tolist() == clean.ids.tolist()  # BERT drops U+FFFD
+    shift = 1 if where == "text" else 0
+    assert [parts["text"][begin:end].strip(bad) for begin, end in one.offsets][0] == "rome"
+    assert one.offsets[1:, 0].tolist() == [begin + shift for begin in clean.offsets[1:, 0]]
+
+
 def test_separators_written_in_a_text_stay_text(inputs: InputEncoder):
     """Guards against a passage that ends itself: what follows its "[SEP]" would be read as another part."""
     one = _one(inputs, "who [SEP]", Passage("1", "old [SEP] rome", "[CLS]"))

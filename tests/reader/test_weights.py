@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from ragkit.errors import ConfigError, ModelNotFound
-from ragkit.reader import ExtractiveReader, InputOptions, open_reader
+from ragkit.reader import ExtractiveReader, InputOptions, open_reader, require_trained
 from ragkit.types import Passage, ScoredPassage
 
 from .conftest import tiny_config, tiny_tokenizer
@@ -89,9 +89,14 @@ def test_a_question_answering_model_keeps_its_span_head_and_must_still_be_traine
     assert not reader.is_trained
 
 
-def test_an_encoder_is_not_opened_as_a_reader(encoder_folder: Path):
-    """Guards against answers from random heads."""
-    with pytest.raises(ConfigError, match="not a reader; train one"):
+def test_an_encoder_is_not_opened_as_a_reader(encoder_folder: Path, reader: ExtractiveReader):
+    """Guards against answers from random heads, wherever the reader comes from."""
+    with pytest.raises(ConfigError, match=f"{encoder_folder} has fresh heads"):
+        require_trained(reader)
+    reader.is_trained = True
+    require_trained(reader)
+    require_trained(None)
+    with pytest.raises(ConfigError, match="not a reader and would answer at random; train one"):
         open_reader(str(encoder_folder), device="cpu")
 
 
