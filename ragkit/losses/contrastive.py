@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ragkit.errors import ConfigError
+
 
 def contrastive(
     query_vectors: Float[Tensor, "query dim"],
@@ -27,8 +29,8 @@ def contrastive(
     >>> round(loss.item(), 4)  # -log(e / (e + 1))
     0.3133
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
+    if not temperature > 0:  # nan too
+        raise ConfigError(f"temperature must be above 0, not {temperature}")
     with torch.autocast(query_vectors.device.type, enabled=False):  # it would round the products to bfloat16
         scores = query_vectors.float() @ passage_vectors.float().T / temperature
     if mask is not None:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ragkit.errors import ConfigError
+
 
 def distillation_kl(
     scores: Float[Tensor, "query passage"],
@@ -26,8 +28,8 @@ def distillation_kl(
     >>> round(distillation_kl(torch.zeros(1, 2), torch.tensor([[0.0, 1.0986123]])).item(), 4)  # to (1/4, 3/4)
     0.1308
     """
-    if temperature <= 0 or feedback_temperature <= 0:
-        raise ValueError(f"temperatures must be above 0, not {temperature} and {feedback_temperature}")
+    if not (temperature > 0 and feedback_temperature > 0):  # nan too
+        raise ConfigError(f"temperatures must be above 0, not {temperature} and {feedback_temperature}")
     if mask is None:
         mask = torch.ones_like(scores, dtype=torch.bool)
     has_passage = mask.any(dim=-1, keepdim=True)

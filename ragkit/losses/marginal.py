@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ragkit.errors import ConfigError
+
 
 def marginal_nll(
     scores: Float[Tensor, "query passage"],
@@ -34,8 +36,8 @@ def marginal_nll(
     >>> round(marginal_nll(torch.zeros(1, 2), torch.tensor([[0.5, 0.1]]).log()).item(), 4)  # -log((0.5 + 0.1) / 2)
     1.204
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
+    if not temperature > 0:  # nan too
+        raise ConfigError(f"temperature must be above 0, not {temperature}")
     answer = log_likelihood.detach().float()
     if token_mask is not None:
         # where a token is padding its log-likelihood may be anything, nan too: replaced, not multiplied by zero
