@@ -48,6 +48,12 @@ class ContrieverOptions:
     momentum: float = 0.9995
     held_out: int = 256
 
+    def __post_init__(self) -> None:
+        if self.queue < 0 or self.held_out < 0:
+            raise ConfigError(f"queue and held_out must be 0 or more: {self.queue}, {self.held_out}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must be at least 0 and below 1, not {self.momentum}")
+
 
 class Rows(Sequence[str]):
     """Some rows of a store as texts, read when asked for."""

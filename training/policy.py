@@ -32,13 +32,19 @@ class OptimizerPolicy:
     clip: float | int | None = 2.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ConfigError(f"optimizer.learning_rate must be above 0, not {self.learning_rate}")
+        for name in ("learning_rate", "eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"optimizer.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"optimizer.{name} must be 0 or more, not {getattr(self, name)}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):  # noqa: PLR2004  AdamW has two
+            raise ConfigError(
+                f"optimizer.betas must be two numbers of at least 0 and below 1, such as [0.9, 0.999], not {self.betas}"
+            )
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"unknown optimizer.schedule {self.schedule!r}; choose from {sorted(SCHEDULES)}")
-        if self.warmup < 0:
-            raise ConfigError(f"optimizer.warmup must be 0 or more, not {self.warmup}")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not self.clip > 0:
             raise ConfigError(f"optimizer.clip must be above 0, or null for no clipping, not {self.clip}")
 
     def warmup_steps(self, total: int) -> int:
@@ -115,7 +121,7 @@ class TrainPolicy:
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None:
             raise ConfigError("how long to train? give policy.steps or policy.epochs")
-        if (self.steps is not None and self.steps < 1) or (self.epochs is not None and self.epochs <= 0):
+        if (self.steps is not None and self.steps < 1) or (self.epochs is not None and not 0 < self.epochs < math.inf):
             raise ConfigError(f"steps must be 1 or more and epochs above 0: steps={self.steps} epochs={self.epochs}")
         if not 1 <= self.accumulate <= self.batch_size:
             raise ConfigError(f"cannot split a batch of {self.batch_size} into accumulate={self.accumulate} parts")

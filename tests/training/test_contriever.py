@@ -141,11 +141,37 @@ def test_corpus_file_is_split_into_training_and_held_out_passages(tiny, model_di
         ContrieverTask.from_files(tiny.encoder(model_dir), data=DataFiles(), options=options)
 
 
-def test_crop_policies_that_make_no_sense_are_refused():
-    with pytest.raises(ConfigError, match="shortest <= longest"):
-        CropPolicy(0.6, 0.5)
-    with pytest.raises(ConfigError, match="delete"):
-        CropPolicy(0.1, 0.5, 1.0)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0.6, 0.5), "0 < shortest <= longest <= 1, not 0.6 and 0.5"),
+        ((0.0, 0.5), "0 < shortest"),
+        ((0.1, 1.5), "longest <= 1"),
+        ((0.1, 0.5, 1.0), "delete must be at least 0 and below 1"),
+        ((0.1, 0.5, -0.1), "delete must be at least 0 and below 1"),
+    ],
+)
+def test_crop_policies_that_make_no_sense_are_refused(values: tuple[float, ...], message: str):
+    with pytest.raises(ConfigError, match=message):
+        CropPolicy(*values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"queue": -1}, "queue and held_out must be 0 or more: -1, 256"),
+        ({"held_out": -5}, "queue and held_out must be 0 or more: 0, -5"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, not 1.0"),
+        ({"momentum": -0.1}, "momentum must be at least 0 and below 1"),
+    ],
+)
+def test_contriever_options_that_make_no_sense_are_refused(values: dict[str, float], message: str):
+    """Guards against held_out=-5, which would evaluate on nearly all passages and train on five."""
+    with pytest.raises(ConfigError, match=message):
+        ContrieverOptions(CropPolicy(), **values)
+
+
+def test_a_queue_that_cannot_follow_is_refused():
     with pytest.raises(ConfigError, match="momentum"):
         MomentumQueue(torch.nn.Linear(1, 1), dim=1, size=1, momentum=1.0)
 

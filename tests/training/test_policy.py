@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from torch import nn
 
@@ -36,17 +38,41 @@ def test_warmup_is_a_number_of_updates_or_a_share():
     assert OptimizerPolicy(warmup=30).warmup_steps(200) == 30
 
 
-def test_values_that_make_no_sense_are_named():
-    for fault, message in (
-        (lambda: OptimizerPolicy(learning_rate=0.0), "learning_rate must be above 0"),
-        (lambda: OptimizerPolicy(schedule="step"), "choose from"),
-        (lambda: OptimizerPolicy(clip=0.0), "clip"),
-        (lambda: SavePolicy(keep=0), "save.keep"),
-        (lambda: SavePolicy(export="first"), "best or last"),
-        (lambda: TrainPolicy(steps=1, batch_size=2, accumulate=3), "accumulate=3"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            fault()
+@pytest.mark.parametrize(
+    ("policy", "values", "message"),
+    [
+        (OptimizerPolicy, {"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
+        (OptimizerPolicy, {"learning_rate": -1e-5}, "learning_rate must be above 0, not -1e-05"),
+        (OptimizerPolicy, {"learning_rate": math.nan}, "learning_rate must be above 0, not nan"),
+        (OptimizerPolicy, {"eps": 0.0}, "eps must be above 0"),
+        (OptimizerPolicy, {"eps": -1e-8}, "eps must be above 0"),
+        (OptimizerPolicy, {"weight_decay": -0.1}, "weight_decay must be 0 or more"),
+        (OptimizerPolicy, {"warmup": -1}, "warmup must be 0 or more"),
+        (OptimizerPolicy, {"warmup": math.inf}, "warmup must be 0 or more, not inf"),
+        (OptimizerPolicy, {"clip": 0.0}, "clip must be above 0, or null"),
+        (OptimizerPolicy, {"clip": math.nan}, "clip must be above 0, or null"),
+        (OptimizerPolicy, {"betas": [0.9]}, r"betas must be two numbers .*, not \[0.9\]"),
+        (OptimizerPolicy, {"betas": [0.9, 0.99, 0.999]}, "betas must be two numbers"),
+        (OptimizerPolicy, {"betas": [0.9, 1.0]}, "at least 0 and below 1"),
+        (OptimizerPolicy, {"betas": [-0.1, 0.999]}, "at least 0 and below 1"),
+        (OptimizerPolicy, {"schedule": "step"}, "choose from"),
+        (SavePolicy, {"keep": 0}, "save.keep"),
+        (SavePolicy, {"export": "first"}, "best or last"),
+        (TrainPolicy, {"steps": 0}, "steps must be 1 or more"),
+        (TrainPolicy, {"epochs": math.nan}, "epochs above 0"),
+        (TrainPolicy, {"steps": 1, "batch_size": 2, "accumulate": 3}, "accumulate=3"),
+    ],
+)
+def test_values_that_make_no_sense_are_named(policy, values: dict[str, object], message: str):
+    """Guards against a traceback from torch, or a run of NaN, in place of the name of the option."""
+    with pytest.raises(ConfigError, match=message):
+        policy(**values)
+
+
+def test_the_bounds_themselves_are_allowed():
+    """The control of the refusals: 0 where 0 means none, and infinity for a clip that never clips."""
+    policy = OptimizerPolicy(weight_decay=0, warmup=0, betas=[0.0, 0.0], clip=math.inf)
+    assert len(policy.build({"model": nn.Linear(2, 2)}).param_groups) == 2
 
 
 def test_identity_holds_what_losses_depend_on_and_nothing_else():
