@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ragkit.seeding import make_generator
 from ragkit.types import Example, Passage, ScoredPassage
 
 from .data import DataFiles, load_questions
-from .reading import ReadingItem, ReadingOptions, answer_spans, log_counts, reading_items, unique
+from .reading import ReadingItem, ReadingOptions, answer_spans, items_digest, log_counts, reading_items, unique
 
 _SEARCHED = 256  # questions searched at once
 
@@ -52,6 +53,8 @@ class ExtractiveTask:
         self.reader, self.options = reader, options or ReadingOptions()
         self.items, self.counts = reading_items(train, reader.inputs, options=self.options)
         log_counts(self.counts)
+        self.starts_trained = reader.is_trained  # random heads must not be exported, however bad the trained ones are
+        self._weights_digest = _weights_digest(reader)
         _set_dropout(reader, self.options.dropout)
         if self.options.frozen_layers:
             _freeze(reader, self.options.frozen_layers)
@@ -92,9 +95,11 @@ class ExtractiveTask:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the loss depends on: the limits of the inputs and the passages of a question."""
+        """What the loss depends on: data, the weights that it began with, limits and passages of a question."""
         return {
             "task": "extractive",
+            "data": items_digest(self.items),
+            "model": {"reference": self.reader.reference, "weights": self._weights_digest},
             "inputs": asdict(self.reader.inputs.options),
             "n_passages": self.options.n_passages,
             "n_spans": self.options.n_spans,
@@ -230,6 +235,15 @@ def _freeze(reader: ExtractiveReader, n_layers: int) -> None:
         )
     for module in (encoder.embeddings, *layers[:n_layers]):
         module.requires_grad_(False)
+
+
+def _weights_digest(reader: ExtractiveReader) -> str:
+    """Sha256 of names and weights, 16 characters: the same model from another folder may resume a run."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(reader.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def _mean(values: Sequence[float]) -> float:

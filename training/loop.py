@@ -7,11 +7,13 @@ exactly the losses of one that never stopped, and two processes see the batches 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from ragkit.checkpoint import read_checkpoint
 from ragkit.device import autocast, resolve_device, resolve_dtype
 from ragkit.errors import ConfigError, TrainingDiverged
 from ragkit.failpoints import failpoint
+from ragkit.progress import progress as shown
 from ragkit.seeding import derive_seed, global_randomness, make_generator
 
 from .batches import BatchPlan
@@ -32,7 +35,7 @@ from .policy import TrainPolicy, trained_parameters
 from .schedule import multiplier
 from .signals import Stop, stop_on_signals
 from .state import Progress, RunState
-from .task import Backward, Task
+from .task import Backward, Task, starts_trained
 
 __all__ = ["Task", "TrainResult", "train"]
 
@@ -121,20 +124,28 @@ def _train_steps(run: _Run, journal: Journal | None, stop: Stop) -> int:
     if progress.step == 0:
         # the start is a checkpoint too: new weights may be random, and nothing may beat the ones it began with
         _save(run, is_best=_evaluate(run, journal))
-    while progress.step < run.total:
-        line = _step(run)
-        is_last = progress.step == run.total
-        if journal and (progress.step % save.log_every == 0 or is_last):
-            journal.write(line)
-        signal = distributed.largest(stop.signal)
-        is_due = is_last or progress.step % eval_every == 0
-        is_best = _evaluate(run, journal) if is_due and not signal else False
-        if is_best or signal or is_last or progress.step % (save.save_every or eval_every) == 0:
-            _save(run, is_best=is_best)
-        failpoint("step")
-        if signal and not is_last:
-            return signal
+    with closing(_steps_to_do(run)) as steps:  # closed before an error is printed: the bar must be gone by then
+        for _ in steps:
+            line = _step(run)
+            is_last = progress.step == run.total
+            if journal and (progress.step % save.log_every == 0 or is_last):
+                journal.write(line)
+            signal = distributed.largest(stop.signal)
+            is_due = is_last or progress.step % eval_every == 0
+            is_best = _evaluate(run, journal) if is_due and not signal else False
+            if is_best or signal or is_last or progress.step % (save.save_every or eval_every) == 0:
+                _save(run, is_best=is_best)
+            failpoint("step")
+            if signal and not is_last:
+                return signal
     return 0
+
+
+def _steps_to_do(run: _Run) -> Generator[int, None, None]:
+    """The steps from where the run is to its end; the main process shows them, those done before counted as done."""
+    steps, done = range(run.total), run.state.progress.step
+    counted = shown(steps, description="training") if distributed.is_main() else iter(steps)
+    yield from itertools.islice(counted, done, None)
 
 
 def _save(run: _Run, *, is_best: bool) -> None:
@@ -218,7 +229,7 @@ def _count_skipped(run: _Run, loss: float, norm: float) -> None:
 
 
 def _evaluate(run: _Run, journal: Journal | None) -> bool:
-    """Evaluate, log, and say whether these weights are the best so far."""
+    """Evaluate, log, and say whether these weights are the best so far; random ones, before any step, never are."""
     figures: dict[str, float] = {}
     if distributed.is_main():
         with torch.no_grad(), global_randomness(derive_seed(run.policy.seed, "evaluate"), run.device):
@@ -231,7 +242,8 @@ def _evaluate(run: _Run, journal: Journal | None) -> bool:
         raise ConfigError(f"save.metric={metric} is not among the dev figures {sorted(figures)}")
     value = figures.get(metric, math.nan) if metric is not None else math.nan
     (value,) = distributed.from_main([value])
-    if math.isnan(value) or (progress.best is not None and value <= progress.best):
+    is_random = progress.step == 0 and not starts_trained(run.task)
+    if is_random or math.isnan(value) or (progress.best is not None and value <= progress.best):
         return False
     progress.best, progress.best_step = value, progress.step
     return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,9 +37,12 @@ class ReadingOptions:
     frozen_layers: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_passages", 2), ("n_spans", 1), ("max_positives", 1), ("dev_passages", 1)):
+        least_of = {"n_passages": 2, "n_spans": 1, "max_positives": 1, "dev_passages": 1, "frozen_layers": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"options.{name} must be {least} or more, not {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"options.dropout must be at least 0 and below 1, not {self.dropout}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,15 @@ def unique(passages: Iterable[Passage]) -> list[Passage]:
     for passage in passages:
         first.setdefault((passage.title, passage.text), passage)
     return list(first.values())
+
+
+def items_digest(items: Iterable[ReadingItem]) -> str:
+    """Sha256 of questions, answers, positives and negatives, 16 characters: whether a resumed run has the same data."""
+    total = hashlib.sha256()
+    for item in items:
+        positives, negatives = ([(p.title, p.text) for p in part] for part in (item.positives, item.negatives))
+        total.update(json.dumps([item.question, item.answers, positives, negatives]).encode())
+    return total.hexdigest()[:16]
 
 
 def log_counts(counts: ReadingCounts) -> None:

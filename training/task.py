@@ -16,7 +16,8 @@ Backward = Callable[[Tensor], None]
 class Task(Protocol):
     """What is trained, on what, by which loss.
 
-    A plain class with these attributes and methods will do; nothing is inherited.
+    A plain class with these attributes and methods will do; nothing is inherited. One whose model begins with random
+    weights also has ``starts_trained = False``: they are evaluated, but never exported as the best.
     """
 
     @property
@@ -57,3 +58,8 @@ class Task(Protocol):
     def export(self, out: Path) -> None:
         """Write the trained model into the run's folder: OUT/retriever or OUT/reader."""
         ...
+
+
+def starts_trained(task: Task) -> bool:
+    """Whether the weights that a run begins with are worth keeping, which is so unless the task says otherwise."""
+    return bool(getattr(task, "starts_trained", True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from ragkit.corpus import PassageStore, write_store
-from ragkit.errors import ConfigError
+from ragkit.errors import CheckpointError, ConfigError
 from ragkit.losses import extractive
 from ragkit.pipeline import RetrieveThenRead
 from ragkit.reader import ExtractiveReader, InputOptions, open_reader
@@ -168,3 +170,62 @@ def test_retrieved_passages_join_those_of_the_file_and_ids_get_their_texts(store
 def test_what_cannot_be_trained_is_said_before_anything_is_read(task: ExtractiveTask):
     with pytest.raises(ConfigError, match=r"data\.train=FILE"):
         ExtractiveTask.from_files(task.reader, data=DataFiles())
+
+
+def _reader(model: Path) -> ExtractiveReader:
+    return ExtractiveReader.from_pretrained(str(model), options=INPUTS, device="cpu", dtype="float32")
+
+
+def _first(**changes: object) -> list[Example]:
+    first, *others = _examples()
+    return [replace(first, **changes), *others]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"question": "who was the fox"},
+        {"answers": ("king", "moon")},
+        {"positives": (Passage("", "the long fox was in king of"),)},
+        {"hard_negatives": _examples()[0].hard_negatives[1:]},
+        {"positives": _examples()[0].positives, "hard_negatives": (*_examples()[0].hard_negatives[::-1],)},
+    ],
+    ids=["question", "answers", "positives", "negatives", "order of the negatives"],
+)
+def test_resuming_with_other_items_is_refused(model_dir: Path, tmp_path: Path, changed: dict[str, object]):
+    """Guards against another file with as many items, which would resume silently."""
+    policy, options = _policy(steps=1, save=SavePolicy()), ReadingOptions(n_passages=3)
+    train(ExtractiveTask(_reader(model_dir), train=_examples(), options=options), policy, tmp_path)
+    with pytest.raises(CheckpointError, match=r"task.data: the checkpoint has"):
+        train(ExtractiveTask(_reader(model_dir), train=_first(**changed), options=options), policy, tmp_path)
+    again = ExtractiveTask(_reader(model_dir), train=_first(), options=options)  # the control
+    assert train(again, policy, tmp_path).steps == 1
+
+
+def test_resuming_from_another_model_is_refused(tiny, model_dir: Path, tmp_path: Path):
+    """Guards against another reader= of the same shape: by its reference, and by its weights behind the same one."""
+    policy, other = _policy(steps=1, save=SavePolicy()), tiny.write_model(tmp_path / "other")
+    train(ExtractiveTask(_reader(other), train=_examples()), policy, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"task.model.reference: the checkpoint has '.*other'"):
+        train(ExtractiveTask(_reader(model_dir), train=_examples()), policy, tmp_path / "run")
+    changed = _reader(other)
+    with torch.no_grad():
+        next(changed.parameters())[0, 0] += 1
+    with pytest.raises(CheckpointError, match=r"task.model.weights: the checkpoint has"):
+        train(ExtractiveTask(changed, train=_examples()), policy, tmp_path / "run")
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_random_heads_are_never_exported_as_the_best(model_dir: Path, tmp_path: Path, is_trained: bool):
+    """Guards against step 0 kept as best by a metric that is 0 throughout; a reader with trained heads may keep it."""
+    reader = _reader(model_dir)
+    reader.is_trained = is_trained
+    before = reader.selection.weight.detach().clone()
+    unanswerable = [replace(example, answers=("nothing",)) for example in _examples()]
+    task = ExtractiveTask(reader, train=_examples(), dev=unanswerable, options=ReadingOptions(n_passages=3))
+    train(task, _policy(steps=4, save=SavePolicy(metric="exact_match", eval_every=2)), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["dev_exact_match"] for line in lines if "dev_exact_match" in line}
+    assert found == {0: 0.0, 2: 0.0, 4: 0.0}
+    assert json.loads((tmp_path / "metrics.json").read_text())["exported_step"] == (0 if is_trained else 2)
+    assert torch.equal(reader.selection.weight, before) == is_trained

@@ -44,6 +44,24 @@ def test_a_run_that_only_gets_worse_exports_the_weights_it_began_with(toy, tmp_p
     assert all(torch.equal(task.exported[name], value) for name, value in before.items())
 
 
+def test_progress_counts_the_steps_and_a_resumed_run_goes_on_where_it_was(toy, tmp_path: Path, monkeypatch, capsys):
+    """Guards against hours of silence, and against a bar that begins at 0 again after a resumption."""
+    monkeypatch.setattr("ragkit.progress._LOG_EVERY", -1.0)  # a line for every step
+    for steps in (5, 9):
+        optimizer = OptimizerPolicy(learning_rate=0.01, schedule="constant", warmup=2)
+        task = toy.ToyTask()
+        shown: list[int] = []
+
+        def backward(batch, *, backward, _backward=task.backward, _shown=shown):
+            _shown.append(capsys.readouterr().err.count("training: "))
+            return _backward(batch, backward=backward)
+
+        task.backward = backward
+        train(task, TrainPolicy(steps=steps, batch_size=6, optimizer=optimizer), tmp_path)
+        assert f"training: {steps} of {steps}, 0 s" in capsys.readouterr().err
+        assert shown == ([0, 1, 1, 1, 1] if steps == 5 else [5, 1, 1, 1])
+
+
 @pytest.mark.parametrize("step", [1, 5, 11])
 def test_killed_at_any_step_and_resumed_has_the_losses_of_a_run_never_stopped(toy, run_script, tmp_path, step: int):
     """SIGKILL; guards optimizer, schedule, dropout and position: the losses and weights must agree in every bit."""

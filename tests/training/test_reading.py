@@ -100,8 +100,17 @@ def test_repeated_passages_are_kept_once_at_their_first_place():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"n_passages": 1}, "n_passages must be 2"), ({"n_spans": 0}, "n_spans")]
+    ("options", "message"),
+    [
+        ({"n_passages": 1}, "n_passages must be 2 or more, not 1"),
+        ({"n_spans": 0}, "n_spans must be 1 or more"),
+        ({"max_positives": 0}, "max_positives must be 1 or more"),
+        ({"dev_passages": 0}, "dev_passages must be 1 or more"),
+        ({"frozen_layers": -1}, "frozen_layers must be 0 or more, not -1"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, not 1.0"),
+        ({"dropout": -0.1}, "dropout must be at least 0 and below 1"),
+    ],
 )
-def test_options_that_train_nothing_are_refused(options: dict[str, int], message: str):
+def test_options_that_make_no_sense_are_refused(options: dict[str, float], message: str):
     with pytest.raises(ConfigError, match=message):
         ReadingOptions(**options)
