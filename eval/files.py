@@ -29,11 +29,22 @@ METRICS, QUESTIONS, PREDICTIONS, RUN, QRELS = (
 _DESCRIPTION = ("id", "question", "answers")
 
 
-def prepare_out(out: Path, *, overwrite: bool) -> None:
-    """Make the folder; InputError where it holds an evaluation already and ``overwrite`` is not set."""
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """InputError where the folder holds an evaluation already and ``overwrite`` is not set."""
     if (out / METRICS).exists() and not overwrite:
         raise InputError(f"{out} holds an evaluation already; choose another out=, or add overwrite=true")
+
+
+def prepare_out(out: Path, *, overwrite: bool) -> None:
+    """Make the folder, without an earlier evaluation's files; InputError as :func:`check_out`.
+
+    ``metrics.json`` goes first, so that what is left of a removal cut short is no evaluation. A run without a reader
+    would otherwise leave the predictions of one with a reader beside its figures.
+    """
+    check_out(out, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, QUESTIONS, PREDICTIONS, RUN, QRELS):
+        (out / name).unlink(missing_ok=True)
 
 
 def write_metrics(out: Path, found: Mapping[str, Interval], *, about: Mapping[str, Any]) -> None:

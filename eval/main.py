@@ -9,7 +9,9 @@ from typing import Any
 
 from ragkit.corpus import PassageStore, load_examples
 from ragkit.errors import ConfigError, InputError
+from ragkit.reader.open import require_trained
 from ragkit.reader.protocol import Reader
+from ragkit.retriever.dense import DenseRetriever
 from ragkit.retriever.dual_encoder import DualEncoder
 from ragkit.retriever.fusion import Fusion
 from ragkit.retriever.open import open_retriever, open_store
@@ -17,6 +19,7 @@ from ragkit.retriever.protocol import Retriever
 from ragkit.types import Example
 
 from . import files, report
+from .about import describe_reader, describe_retriever
 from .compare import compare_runs
 from .notes import checked_examples, gold_notes
 from .relevance import answer_bearing, gold_passages, matchers
@@ -57,11 +60,18 @@ class EvalJob:
         if self.k < 1 or self.n_passages < 1:
             raise ConfigError(f"k is {self.k} and n_passages {self.n_passages}; both must be at least 1")
         matchers(self.answers)
-        files.prepare_out(self.out, overwrite=self.overwrite)
+        require_trained(self.reader)
+        files.check_out(self.out, overwrite=self.overwrite)
         examples, notes = checked_examples(load_examples(self.data))
         index_dirs = [self.index_dir] if isinstance(self.index_dir, str) else list(self.index_dir)
+        retrievers = self._open(index_dirs)
+        retriever = retrievers[0] if len(retrievers) == 1 else self.fusion(retrievers)
         about = {"n": len(examples), "data": self.data, "index_dir": index_dirs, "k": self.k, "answers": self.answers}
-        self._evaluate(examples, self._open(index_dirs), (self.out, about, notes))
+        about["retrievers"] = [describe_retriever(one) for one in retrievers]
+        about["reader"] = None if self.reader is None else describe_reader(self.reader)
+        opened = retriever, open_store(index_dirs[0])
+        files.prepare_out(self.out, overwrite=self.overwrite)  # last: an earlier evaluation stays if an index is wrong
+        self._evaluate(examples, opened, (self.out, about, notes))
 
     def _evaluate(
         self,
@@ -93,15 +103,19 @@ class EvalJob:
         files.write_metrics(out, found, about=about | {"notes": notes})
         report.print_evaluation(found, about, notes=notes, out=out)
 
-    def _open(self, index_dirs: list[str]) -> tuple[Retriever, PassageStore]:
+    def _open(self, index_dirs: list[str]) -> list[Retriever]:
         if not index_dirs:
             raise ConfigError("index_dir is an empty list; give at least one index directory")
         if self.retriever is not None and not isinstance(self.retriever, DualEncoder):
             kind = type(self.retriever).__name__
             raise ConfigError(f"retriever= replaces the encoder of a dense index, so a {kind} has no place here")
         retrievers = [open_retriever(folder, encoder=self.retriever) for folder in index_dirs]
-        retriever = retrievers[0] if len(retrievers) == 1 else self.fusion(retrievers)
-        return retriever, open_store(index_dirs[0])
+        if self.retriever is not None and not any(isinstance(one, DenseRetriever) for one in retrievers):
+            raise ConfigError(
+                f"retriever= replaces the encoder of a dense index, and there is none in {', '.join(index_dirs)}; "
+                "leave retriever= out, or add a dense index"
+            )
+        return retrievers
 
     def _compare(self, runs: list[str]) -> None:
         if len(runs) != 2:  # noqa: PLR2004

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,24 @@ def test_an_evaluation_is_replaced_only_when_asked(tmp_path):
     with pytest.raises(InputError, match="overwrite=true"):
         files.prepare_out(tmp_path / "new", overwrite=False)
     files.prepare_out(tmp_path / "new", overwrite=True)
+    assert not (tmp_path / "new" / "metrics.json").exists()
+
+
+def test_nothing_of_an_earlier_evaluation_stays_beside_the_new_one(tmp_path, monkeypatch):
+    """Predictions of a reader that the new run did not have would be read as the new run's."""
+    names = ["metrics.json", "questions.jsonl", "predictions.jsonl", "run.trec", "qrels.trec"]
+    for name in [*names, "notes.txt", "config.yaml"]:
+        (tmp_path / name).write_text("{}")
+    removed, unlink = [], Path.unlink
+
+    def recorded(path, missing_ok=False):
+        removed.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", recorded)
+    files.prepare_out(tmp_path, overwrite=True)
+    assert removed[0] == "metrics.json"
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "config.yaml"}
 
 
 def test_ties_fall_by_the_smallest_step():

@@ -9,6 +9,7 @@ import pytest
 
 from ragkit import cli
 from ragkit.errors import ConfigError, InputError
+from ragkit.eval import main
 from ragkit.eval.main import EvalJob
 from ragkit.retriever.bm25 import BM25
 from ragkit.retriever.fusion import Fusion
@@ -164,12 +165,43 @@ def test_a_wrong_option_is_refused_before_any_work(opened, data, tmp_path, optio
         EvalJob(**{"data": data, "index_dir": "bm25", "out": tmp_path / "run", **options}).run()
 
 
-def test_an_evaluation_is_not_replaced_unasked(evaluate):
-    """The figures of another index would take the place of the first one's."""
-    evaluate()
+def test_an_evaluation_is_not_replaced_unasked(evaluate, tmp_path):
+    """The figures of another index would take the place of the first one's, or stay beside them."""
+    evaluate(reader=FirstWord())
     with pytest.raises(InputError, match="overwrite=true"):
         evaluate()
+    with pytest.raises(KeyError):  # no such index: the earlier evaluation stays
+        evaluate(overwrite=True, index_dir="nowhere")
+    assert (tmp_path / "run" / "predictions.jsonl").exists()
     evaluate(overwrite=True)
+    assert not (tmp_path / "run" / "predictions.jsonl").exists()
+
+
+def test_metrics_name_the_reader_and_the_retrievers(evaluate):
+    """Figures that do not say what made them cannot be told apart a week later."""
+    metrics, _ = evaluate(index_dir=["bm25", "plain"])
+    assert metrics["retrievers"] == [{"kind": "bm25"}, {"kind": "bm25"}]
+    assert metrics["reader"] is None
+    reader = FirstWord()
+    assert evaluate("b", reader=reader)[0]["reader"] == "FirstWord"
+    reader.reference = "runs/reader"
+    assert evaluate("c", reader=reader)[0]["reader"] == "runs/reader"
+
+
+def test_a_reader_with_fresh_heads_is_refused_before_any_work(evaluate, tmp_path):
+    """`reader=minilm` is for training: its figures would be those of random answers, without a word."""
+    reader = FirstWord()
+    reader.is_trained = False
+    with pytest.raises(ConfigError, match="fresh heads"):
+        evaluate(reader=reader, data="no such file")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_over_bm25_indexes_alone_is_refused(evaluate, monkeypatch):
+    """It would be ignored, and its figures those of BM25."""
+    monkeypatch.setattr(main, "DualEncoder", FirstWord)
+    with pytest.raises(ConfigError, match=r"there is none in bm25, plain; leave retriever= out"):
+        evaluate(index_dir=["bm25", "plain"], retriever=FirstWord())
 
 
 def test_the_commands_index_evaluate_fuse_and_compare(tmp_path, data, capfd):
