@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+import tokenize
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,10 @@ class BM25:
     def search(self, queries: Sequence[str], *, k: int) -> SearchResult:
         """The best k passages of every query, by score, then row; only passages that share a term with the query.
 
-        A term that the query has twice counts twice. k below 1: InputError.
+        A term that the query has twice counts twice. k below 1, or one string for queries: InputError.
         """
         index = self._index
-        check_k(k)
+        check_search(queries, k=k)
         known = [[index.vocabulary[t] for t in self.analyzer.terms(q) if t in index.vocabulary] for q in queries]
         from ragkit.retriever.bm25_kernel import search_postings  # imports numba
 
@@ -149,17 +150,25 @@ class BM25:
 
     @classmethod
     def load(cls, folder: Path | str) -> BM25:
-        """The index that :meth:`save` wrote, memory-mapped; a missing or damaged file is IndexCorrupt."""
+        """The index that :meth:`save` wrote, memory-mapped; a missing or damaged file is IndexCorrupt.
+
+        Rows are checked here, in one pass over them, because the search writes where they point.
+        """
         folder = Path(folder)
         about = read_about(folder / _ABOUT, form=_FORMAT)
         try:
             data, indices, indptr = (np.asarray(np.load(folder / name, mmap_mode="r")) for name in _ARRAYS)
             vocabulary = json.loads((folder / _VOCABULARY).read_text(encoding="utf-8"))
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # a header is read as Python
             raise corrupt(folder, str(error)) from error
+        kinds = [f"{array.dtype}[{array.ndim}]" for array in (data, indices, indptr)]
+        if kinds != ["float32[1]", "int32[1]", "int64[1]"] or not len(indptr):
+            raise corrupt(folder, f"its arrays are of other kinds: {kinds}")
         if not len(data) == len(indices) == indptr[-1] or len(indptr) != len(vocabulary) + 1:
             sizes = f"{len(data)} scores, {len(indices)} rows, {len(indptr) - 1} terms, {len(vocabulary)} words"
             raise corrupt(folder, f"its files do not belong together: {sizes}")
+        for fault in _faults((data, indices, indptr), vocabulary, n_passages=about["n_passages"]):
+            raise corrupt(folder, fault)
         retriever = cls(**about["parameters"])
         retriever._fitted = _Fitted(data, indices, indptr, vocabulary, about["n_passages"], about["corpus_digest"])
         return retriever
@@ -171,14 +180,29 @@ class BM25:
         return self._fitted
 
 
+def _faults(
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray], vocabulary: dict[str, int], *, n_passages: int
+) -> Iterator[str]:
+    """What the compiled search, which checks nothing, would follow out of its arrays: rows, term ends, term numbers."""
+    _, indices, indptr = arrays
+    if len(indices) and indices.view(np.uint32).max() >= n_passages:  # as an unsigned number a negative row is large
+        yield f"{_ARRAYS[1]} names rows that are not among its {n_passages} passages"
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        yield f"{_ARRAYS[2]} does not rise from 0"
+    if vocabulary and not 0 <= min(vocabulary.values()) <= max(vocabulary.values()) < len(indptr) - 1:
+        yield f"{_VOCABULARY} numbers terms that are not among its {len(indptr) - 1}"
+
+
 def check_parameters(*, k1: float, b: float) -> None:
     """Raise ConfigError unless k1 >= 0 and 0 <= b <= 1."""
     if not (k1 >= 0 and 0 <= b <= 1):
         raise ConfigError(f"k1 is {k1} and b is {b}; BM25 needs k1 >= 0 and b between 0 and 1")
 
 
-def check_k(k: int) -> None:
-    """Raise InputError unless k >= 1."""
+def check_search(queries: Sequence[str], *, k: int) -> None:
+    """Raise InputError unless k >= 1 and the queries are a list: a string would be searched letter by letter."""
+    if isinstance(queries, str):
+        raise InputError(f"search takes a list of queries; got the one string {queries[:60]!r}: write [query]")
     if k < 1:
         raise InputError(f"k is {k}; a search returns k >= 1 passages")
 
@@ -191,7 +215,9 @@ def not_fitted(retriever: object) -> InputError:
 
 def corrupt(folder: Path, reason: str) -> IndexCorrupt:
     """The error of a folder that cannot be loaded, with its remedy."""
-    return IndexCorrupt(f"{folder} is not a whole BM25 index ({reason}); build it again with ragkit index")
+    return IndexCorrupt(
+        f"{folder} is not a whole BM25 index ({reason}); build it again with: ragkit index ... overwrite=true"
+    )
 
 
 def read_about(path: Path, *, form: int) -> dict[str, Any]:

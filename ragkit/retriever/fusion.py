@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from ragkit.errors import ConfigError, IndexMismatch
 from ragkit.index.order import order_hits
-from ragkit.retriever.bm25 import check_k
+from ragkit.retriever.bm25 import check_search
 from ragkit.retriever.protocol import Retriever
 from ragkit.types import SearchResult
 
@@ -79,7 +79,7 @@ class Fusion:
 
     def search(self, queries: Sequence[str], *, k: int) -> SearchResult:
         """The k passages with the largest sums, by sum, then row; a passage that no retriever found is no hit."""
-        check_k(k)
+        check_search(queries, k=k)
         found = [retriever.search(queries, k=max(k, self.depth)) for retriever in self.retrievers]
         rows = np.concatenate([hits.rows for hits in found], axis=1)
         gains = [weight * self._gain(hits) for weight, hits in zip(self.weights, found, strict=True)]

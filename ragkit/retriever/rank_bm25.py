@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int64
 from ragkit.index.order import order_hits
 from ragkit.progress import progress
 from ragkit.retriever.analyze import Analyzer, Passages
-from ragkit.retriever.bm25 import check_k, check_parameters, corrupt, not_fitted, read_about
+from ragkit.retriever.bm25 import check_parameters, check_search, corrupt, not_fitted, read_about
 from ragkit.types import SearchResult
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ class RankBM25:
         return self
 
     def search(self, queries: Sequence[str], *, k: int) -> SearchResult:
-        """The best k passages of every query, by score, then row; k below 1: InputError."""
+        """The best k passages of every query, by score, then row; k below 1, or one string: InputError."""
         n_passages = len(self)
-        check_k(k)
+        check_search(queries, k=k)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         found = min(k, n_passages)

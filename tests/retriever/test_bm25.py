@@ -10,6 +10,7 @@ import pytest
 from ragkit.corpus import write_store
 from ragkit.errors import ConfigError, IndexCorrupt, InputError
 from ragkit.retriever.bm25 import BM25
+from ragkit.retriever.fusion import Fusion
 from ragkit.retriever.protocol import Retriever
 from ragkit.retriever.rank_bm25 import RankBM25
 from ragkit.types import Passage
@@ -181,6 +182,67 @@ def test_a_missing_or_truncated_file_is_named_as_damage(table, tmp_path, name, d
         path.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
     with pytest.raises(IndexCorrupt, match="build it again"):
         BM25.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("indices.csc.index.npy", 3), 5, "rows that are not among its 5 passages"),
+        (("indices.csc.index.npy", 3), 1 << 30, "rows that are not among its 5 passages"),
+        (("indices.csc.index.npy", 3), -1, "rows that are not among its 5 passages"),
+        (("indptr.csc.index.npy", 0), 1, "does not rise from 0"),
+        (("indptr.csc.index.npy", 2), 1 << 40, "does not rise from 0"),
+        (("indptr.csc.index.npy", 2), -1, "does not rise from 0"),
+    ],
+)
+def test_a_number_that_leads_out_of_the_arrays_is_damage(table, tmp_path, place, value, message):
+    """The compiled search checks nothing: a flipped bit made it write outside of its memory."""
+    table.save(tmp_path)
+    name, at = place
+    array = np.load(tmp_path / name)
+    array[at] = value
+    np.save(tmp_path / name, array)
+    with pytest.raises(IndexCorrupt, match=rf"{message}.*overwrite=true"):
+        BM25.load(tmp_path)
+
+
+def test_every_flipped_bit_of_the_rows_is_damage_or_harmless(table, tmp_path):
+    """The header of the file counts too: another dtype or shape is read without an error."""
+    table.save(tmp_path)
+    path = tmp_path / "indices.csc.index.npy"
+    content = path.read_bytes()
+    outcomes = []
+    for at in range(0, len(content), 3):
+        flipped = bytearray(content)
+        flipped[at] ^= 0x80
+        path.write_bytes(flipped)
+        try:
+            rows = BM25.load(tmp_path).search(["red fox dog sun"], k=5).rows
+        except IndexCorrupt:
+            outcomes.append("damage")
+        else:
+            assert rows.max() < 5
+            outcomes.append("harmless")
+    assert "damage" in outcomes
+
+
+def test_a_term_number_out_of_range_is_damage(table, tmp_path):
+    table.save(tmp_path)
+    vocabulary = json.loads((tmp_path / "vocab.index.json").read_text())
+    vocabulary["fox"] = len(vocabulary)
+    (tmp_path / "vocab.index.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(IndexCorrupt, match="numbers terms"):
+        BM25.load(tmp_path)
+
+
+@pytest.mark.parametrize("made", [BM25, RankBM25])
+def test_one_string_is_not_taken_for_a_list_of_letters(store_of, made):
+    """Guards against hits for "w", "h", "o" in the place of one query's."""
+    fitted = made().fit(store_of(TABLE))
+    for retriever in (fitted, Fusion([fitted])):
+        with pytest.raises(InputError, match=r"one string 'red fox': write \[query\]"):
+            retriever.search("red fox", k=2)
+        assert retriever.search([], k=2).rows.shape == (0, 2)
 
 
 def test_files_of_two_indexes_together_are_refused(table, tmp_path):
