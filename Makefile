@@ -12,7 +12,7 @@ WHEEL_VENV := $(VENV)-wheel
 SOURCES := ragkit indexing training eval
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help demo test test-all lint types layers package docs bench check results clean
+.PHONY: help demo test test-all lint types layers package docs bench check clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
