@@ -38,6 +38,8 @@ class DenseBuild:
     def describe(self) -> str:
         """One line about the encoder for the summary."""
         device, name = self.encoder.device, self.encoder.reference or "an encoder made in memory"
+        if self.vectors is not None:
+            return f"vectors given: {self.vectors}, checked against {name} ({self.encoder.dim} dimensions)"
         return f"encoded by {name} in {self.computed_in} on {device} ({self.encoder.dim} dimensions)"
 
     def build(self, store: PassageStore, writer: IndexWriter, live: Manifest | None) -> Manifest:

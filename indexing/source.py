@@ -7,6 +7,7 @@ from typing import Literal
 
 from ragkit.corpus import SplitPolicy
 from ragkit.sample import passages_path
+from ragkit.text.models import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +36,6 @@ def split_policy(
     """
     if size is None and unit == "word" and stride == 0 and tokenizer is None:
         return None
-    return SplitPolicy(size=size or 100, unit=unit, stride=stride, tokenizer=tokenizer)
+    # as for every other model: a folder, a hub id or pkg://PACKAGE/PATH
+    place = None if tokenizer is None else resolve(tokenizer)
+    return SplitPolicy(size=size or 100, unit=unit, stride=stride, tokenizer=place)

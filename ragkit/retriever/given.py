@@ -15,6 +15,7 @@ from ragkit.corpus import PassageStore
 from ragkit.errors import IndexMismatch, InputError, NonFiniteVectors
 from ragkit.retriever.dual_encoder import DualEncoder
 from ragkit.retriever.encode import EncodeOptions, Shard, ShardRecord, npy_header, plan_shards, write_record
+from ragkit.retriever.inference import WINDOW
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def adopt_vectors(
     """Write ``file`` (a ``.npy`` of ``[passage, dim]`` in the order of the corpus) as the shards of a build.
 
     A fixed sample of the passages is encoded again and must give the same vectors, so that vectors of another model,
-    another template or another order are refused. The shards are then finished:
-    :func:`~ragkit.retriever.encode.encode_corpus` keeps them.
+    another template or another order are refused. Blank passages get the zero vector, whatever the file has for them.
+    The shards are then finished: :func:`~ragkit.retriever.encode.encode_corpus` keeps them.
 
     Raises:
         InputError: the file is no such array.
@@ -47,7 +48,8 @@ def adopt_vectors(
     computed_in = str(encoder.compute_dtype).removeprefix("torch.")
     record = ShardRecord(encoder.digest, store.digest, computed_in, 0, 0, options.dtype)
     for shard in plan_shards(len(store), folder, shard_rows=options.shard_rows):
-        _write_shard(shard, vectors, store, replace(record, start=shard.start, stop=shard.stop))
+        blank = _blank_rows(shard, encoder, store)
+        _write_shard(shard, vectors, store, replace(record, start=shard.start, stop=shard.stop), blank=blank)
     log.info("took the vectors of %s; %d passages encoded again agree", file, min(SAMPLE, len(store)))
 
 
@@ -66,6 +68,7 @@ def _check_sample(
 ) -> None:
     rows = np.unique(np.linspace(0, len(store) - 1, min(SAMPLE, len(store))).astype(np.int64))
     wanted = encoder.encode_passages(store.take(rows))
+    rows, wanted = rows[wanted.any(axis=1)], wanted[wanted.any(axis=1)]  # a blank passage's vector is not taken
     distance = np.linalg.norm(vectors[rows].astype(np.float32) - wanted, axis=1)
     wrong: Int64[np.ndarray, " row"] = rows[distance > TOLERANCE * np.linalg.norm(wanted, axis=1).clip(min=1e-6)]
     if len(wrong):
@@ -77,11 +80,24 @@ def _check_sample(
         )
 
 
+def _blank_rows(shard: Shard, encoder: DualEncoder, store: PassageStore) -> Int64[np.ndarray, " row"]:
+    """The rows of the shard whose passages have no text under the encoder's template."""
+    batches = store.batches(WINDOW, start=shard.start, stop=shard.stop)
+    texts = (text for batch in batches for text in encoder.passage_texts(batch))
+    return np.array([row for row, text in enumerate(texts) if not text.strip()], dtype=np.int64)
+
+
 def _write_shard(
-    shard: Shard, vectors: Float[np.ndarray, "passage dim"], store: PassageStore, record: ShardRecord
+    shard: Shard,
+    vectors: Float[np.ndarray, "passage dim"],
+    store: PassageStore,
+    record: ShardRecord,
+    *,
+    blank: Int64[np.ndarray, " row"],
 ) -> None:
     with np.errstate(over="ignore"):
-        data: np.ndarray[Any, Any] = np.ascontiguousarray(vectors[shard.start : shard.stop], dtype=record.dtype)
+        data: np.ndarray[Any, Any] = np.array(vectors[shard.start : shard.stop], dtype=record.dtype, order="C")
+    data[blank] = 0
     bad = np.flatnonzero(~np.isfinite(data).all(axis=1)) + shard.start
     if len(bad):
         ids = ", ".join(repr(name) for name in store.ids(bad[:5]))
@@ -90,4 +106,4 @@ def _write_shard(
     part = shard.path.with_name(f".{shard.path.name}.part")
     part.write_bytes(content)
     part.replace(shard.path)
-    write_record(shard, replace(record, sha256=hashlib.sha256(content).hexdigest()))
+    write_record(shard, replace(record, sha256=hashlib.sha256(content).hexdigest(), blank=len(blank)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,22 @@ def test_given_vectors_become_finished_shards(
     assert len(files) == 3
     assert before == {path: path.stat().st_mtime_ns for path in files}
     np.testing.assert_array_equal(np.concatenate([np.load(file) for file in files]), vectors)
+
+
+def test_blank_passages_get_zero_vectors_whatever_the_file_has(encoder: DualEncoder, tmp_path: Path) -> None:
+    """The vector of an empty text is like that of many a short question: it would be found for them."""
+    texts = ["red", " ", "green", "cold", "warm", ""]
+    store = write_store((Passage(f"p{i}", text) for i, text in enumerate(texts)), tmp_path / "store")
+    given = encoder.encode_passages(store.take(range(6)))
+    given[[1, 5]] = given[0]  # as a library makes them that encodes the empty string like any other
+    adopt_vectors(_saved(given, tmp_path), encoder, store, tmp_path / "g", options=OPTIONS)
+    files = encode_corpus(encoder, store, tmp_path / "own", options=OPTIONS)
+    for file in files:
+        np.testing.assert_array_equal(np.load(tmp_path / "g" / file.name), np.load(file))
+        ours, theirs = (
+            json.loads((f / file.with_suffix(".json").name).read_text()) for f in (file.parent, tmp_path / "g")
+        )
+        assert ours["blank"] == theirs["blank"] == 1
 
 
 def test_vectors_in_another_order_are_refused(

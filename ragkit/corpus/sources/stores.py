@@ -21,23 +21,25 @@ def store_folder(path: Path) -> Path | None:
 
 
 def read_stored(path: Path) -> Iterator[Row]:
-    """The passages of a store in order; ``line`` is the row, from 1."""
+    """The passages of a store in order; ``line`` is the row, from 1. IndexCorrupt where its files were altered."""
     folder = store_folder(path)
     if folder is None:
         raise InputError(f"{path} holds no passage store ({MANIFEST})")
-    passages = (passage for batch in PassageStore.open(folder).batches(_BATCH) for passage in batch)
+    store = PassageStore.open(folder, verify="full")  # what is made of it would carry the damage on as its own
+    passages = (passage for batch in store.batches(_BATCH) for passage in batch)
     return (Row(folder, number, passage) for number, passage in enumerate(passages, start=1))
 
 
 def link_store(source: Path, folder: Path, *, overwrite: bool = False) -> PassageStore:
     """The same store under another folder, by hard links; copied where the file system has none between the two.
 
-    Nothing is encoded again, the files are shared, and either may be deleted without harm to the other.
+    Nothing is encoded again, the files are shared, and either may be deleted without harm to the other. IndexCorrupt
+    where the source's files were altered.
     """
     found = store_folder(source)
     if found is None:
         raise InputError(f"{source} holds no passage store ({MANIFEST})")
-    store = PassageStore.open(found)
+    store = PassageStore.open(found, verify="full")
     if folder.exists() and folder.samefile(found):
         return store
     with written_aside(folder, overwrite=overwrite) as aside:
