@@ -6,6 +6,7 @@ import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def adopt_vectors(
 def _open(file: Path) -> Float[np.ndarray, "passage dim"]:
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # a header is read as Python
         raise InputError(f"{file} is not a readable .npy file: {error}") from error
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f":
         raise InputError(f"{file} must hold one floating-point array [passage, dim]")
