@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+WORKERS ?= auto
 # Where torch comes from when pip has no build at hand. Empty: pip's own index, which on Linux holds the CUDA build.
 # Give the address of the CPU wheels that the install page of pytorch.org shows to save some gigabytes.
 TORCH_INDEX ?=
@@ -21,10 +22,10 @@ demo: $(VENV)/.demo  ## install what the demo needs and run it: index, compare, 
 	$(BIN)/ragkit demo
 
 test: $(VENV)/.dev  ## the test suite without its slow tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev  ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## formatting, ruff's rules, spelling
 	$(BIN)/ruff format --check .
