@@ -25,6 +25,7 @@ from ragkit.errors import ConfigError
 from ragkit.metrics import bootstrap_interval, exact_match, f1, has_answer, hit_at_k
 from ragkit.pipeline import RetrieveThenRead, load
 from ragkit.reader import open_reader
+from ragkit.retriever.fusion import Fusion
 from ragkit.sample import passages_path, questions_path
 from ragkit.text.models import resolve
 from ragkit.types import Example, Prediction, ScoredPassage
@@ -40,13 +41,14 @@ class DemoJob:
 
     Everything is written below ``out``; the same command again uses what is there. ``model`` is the encoder of the
     dense index, and what the reader starts from; ``training`` are overrides of ``ragkit train experiment=extractive``.
-    Test questions are answered from the ``n_passages`` best passages; ``n_answers`` of them are shown.
+    Test questions are answered from the ``n_passages`` best passages; ``n_answers`` of them are shown, half of them
+    right where there are as many.
     """
 
     out: Path
     model: str
     training: list[str] = field(default_factory=list)
-    n_passages: int = 5
+    n_passages: int = 3
     n_answers: int = 4
     seed: int = 0
 
@@ -65,33 +67,32 @@ class DemoJob:
         self._index(console)
         self._train(console)
         test, reader = load_examples(str(questions_path("test"))), open_reader(str(self.out / "reader"))
-        _say(
-            console, f"3. Answer {len(test)} test questions from the {self.n_passages} best passages of each retriever"
-        )
-        words, meaning = self.out / "bm25", self.out / "minilm"
-        systems = {"BM25": load(words), "MiniLM": load(meaning), "fusion of both": load([words, meaning])}
+        _say(console, f"3. Answer {len(test)} test questions from the {self.n_passages} best passages of each search")
+        words, meaning = load(self.out / "bm25"), load(self.out / "minilm")
+        both = RetrieveThenRead(Fusion([words.retriever, meaning.retriever]), words.store)
+        systems = {"BM25": words, "MiniLM": meaning, "fusion of both": both}
         scores, predictions = {}, {}
         for name, rag in systems.items():
             found = find(rag, test)
             predictions[name] = reader.answer([e.question for e in test], [hits[: self.n_passages] for hits in found])
             scores[name] = hit_scores(found, test) | answer_scores(predictions[name], test)
         console.print(score_table(scores, semantic_marks("test"), seed=self.seed))
-        _say(console, "4. Some of the answers from MiniLM's passages, each with the passage that counted most")
-        for row in np.linspace(0, len(test), self.n_answers, endpoint=False, dtype=int):
+        _say(console, "4. Some right and some wrong answers from MiniLM's passages, with their evidence")
+        for row in some_of_both(scores["MiniLM"]["EM"] > 0, self.n_answers):
             show_answer(console, test[row], predictions["MiniLM"][row])
         console.print(next_steps(self.out), soft_wrap=True)
         seconds = time.perf_counter() - started
         console.print(f"\ndone in {seconds // 60:.0f} min {seconds % 60:.0f} s, peak memory {peak_memory():.2f} GB")
 
     def _index(self, console: Console) -> None:
-        _say(console, "1. Index the passages of the sample twice: by their words (BM25), and by their meaning (MiniLM)")
+        _say(console, "1. Index the passages of the sample by words (BM25) and by meaning (MiniLM)")
         corpus = f"corpus={passages_path()}"
         run_command(console, "index", [corpus, "retriever=bm25", f"out={_quoted(self.out / 'bm25')}"])
         dense = [corpus, "retriever=minilm", f"retriever.model={_quoted(self.model)}"]
         run_command(console, "index", [*dense, f"out={_quoted(self.out / 'minilm')}"])
 
     def _train(self, console: Console) -> None:
-        _say(console, "2. Train a reader on the train questions, with the passages that MiniLM finds for them")
+        _say(console, "2. Train a reader on the train questions and the passages MiniLM finds")
         files = [f"data.{split}={_quoted(questions_path(split))}" for split in ("train", "dev")]
         places = [f"index_dir={_quoted(self.out / 'minilm')}", f"out={_quoted(self.out / 'reader')}"]
         model = ["reader=minilm", f"reader.model={_quoted(self.model)}", f"policy.seed={self.seed}"]
@@ -113,6 +114,18 @@ def semantic_marks(split: str) -> Bool[np.ndarray, " question"]:
 def find(rag: RetrieveThenRead, examples: Sequence[Example]) -> list[list[ScoredPassage]]:
     """The best passages of every question, as many as the largest of ``CUTS``."""
     return rag.passages(rag.retrieve([example.question for example in examples], k=max(CUTS)))
+
+
+def some_of_both(is_right: Bool[np.ndarray, " question"], count: int) -> list[int]:
+    """Up to ``count`` rows, spread evenly over the right answers and then over the wrong ones, half of each.
+
+    >>> some_of_both(np.array([False, True, False, False, True]), 3)
+    [1, 4, 0]
+    """
+    right, wrong = np.flatnonzero(is_right), np.flatnonzero(~is_right)
+    n_right = min(len(right), (count + 1) // 2)
+    shares = ((right, n_right), (wrong, min(len(wrong), count - n_right)))
+    return [int(rows[len(rows) * step // n]) for rows, n in shares for step in range(n)]
 
 
 def hit_scores(found: Sequence[Sequence[ScoredPassage]], examples: Sequence[Example]) -> Scores:
