@@ -85,7 +85,8 @@ def test_what_differs_is_said_with_found_wanted_and_remedy(wanted: dict[str, obj
 
 
 def test_what_agrees_is_accepted() -> None:
-    DENSE.require(Path(), dim=384, metric="inner_product", encoder_digest="e" * 64, corpus_digest="c" * 64)
+    wanted = {"dim": 384, "metric": "inner_product", "encoder_digest": "e" * 64, "corpus_digest": "c" * 64}
+    assert DENSE.require(Path(), **wanted) is None  # type: ignore[arg-type, func-returns-value]
 
 
 def test_sizes_are_compared_at_once_and_contents_on_demand(tmp_path: Path) -> None:
