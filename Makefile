@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
-WORKERS ?= auto
+# how many tests run at once; more than the default, one after the other, wants as many idle cores
+WORKERS ?= 0
 # Where torch comes from when pip has no build at hand. Empty: pip's own index, which on Linux holds the CUDA build.
 # Give the address of the CPU wheels that the install page of pytorch.org shows to save some gigabytes.
 TORCH_INDEX ?=
