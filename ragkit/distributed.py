@@ -6,6 +6,7 @@ Every function works in a single process too, where it is the identity. Start se
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,8 @@ def start_processes(device: torch.device, *, expected: int | None = None) -> Non
 
     PartialState(cpu=device.type == "cpu")
     found = world_size()
+    if found > 1:  # a group left to the end of the interpreter may abort the process that ends last
+        atexit.register(_leave)
     if expected is not None and found != expected:
         raise ConfigError(
             f"this run has {found} process{'es' if found > 1 else ''}, processes={expected} was asked for; start it "
@@ -40,6 +43,11 @@ def start_processes(device: torch.device, *, expected: int | None = None) -> Non
         log.info("training in %d process%s on %s", found, "es" if found > 1 else "", device.type)
     if found == 1 and any(name.startswith("ACCELERATE_") for name in os.environ):
         log.warning("accelerate launch started this run as ONE process; for several use torchrun and processes=N")
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def world_size() -> int:
