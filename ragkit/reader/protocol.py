@@ -1,12 +1,19 @@
-"""What the rest of ragkit needs from a reader."""
+"""What the rest of ragkit needs from a reader: answers; and, to train a retriever by it, its opinion of passages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from ragkit.types import Prediction, ScoredPassage
+from jaxtyping import Float
+from torch import Tensor
+
+from ragkit.reader.likelihood import AnswerLikelihood, Given
+from ragkit.types import Passage, Prediction, ScoredPassage
+
+Explain = Literal["leave_one_out", "attention"]
+MassKind = Literal["value_norm", "probability", "pre_softmax"]
 
 
 @runtime_checkable
@@ -19,4 +26,46 @@ class Reader(Protocol):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the reader so that its ``from_pretrained`` and transformers load it."""
+        ...
+
+
+@runtime_checkable
+class ScoringReader(Reader, Protocol):
+    """A reader that says how likely it finds a given answer."""
+
+    def log_likelihood(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[Passage]],
+        answers: Sequence[str],
+        *,
+        given: Given = "joint",
+    ) -> AnswerLikelihood:
+        """The likelihood of one answer a question, given the passages ``joint``, each ``alone``, or all but each.
+
+        No gradient; computed in eval mode, the mode put back after. A question without passages is scored from the
+        question alone; so is the set that leaving out a question's only passage leaves.
+        """
+        ...
+
+
+@runtime_checkable
+class AttendingReader(ScoringReader, Protocol):
+    """A scoring reader whose attention to each passage can be read."""
+
+    def attention_mass(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[Passage]],
+        answers: Sequence[str],
+        *,
+        kind: MassKind = "value_norm",
+    ) -> Float[Tensor, "query passage"]:
+        """The attention that the answer pays to each passage, all passages read jointly; -inf for a missing one.
+
+        ``value_norm`` is ADist's: attention times the norm of the values, summed over the passage's tokens, averaged
+        over layers, heads and answer tokens. ``probability`` leaves the norm out: it sums to 1 over the passages.
+        ``pre_softmax`` is FiD-KD's: the scores before the softmax for the first answer token, averaged over layers,
+        heads and the passage's tokens, up to a constant of the question. No gradient, eval mode.
+        """
         ...
