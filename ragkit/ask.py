@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ragkit.errors import InputError
-from ragkit.pipeline import load
-from ragkit.reader.protocol import Reader
+from ragkit.pipeline import load, read
+from ragkit.reader.protocol import Explain, Reader
 from ragkit.types import Evidence, Prediction, ScoredPassage
 
 _SNIPPET = 240  # characters of a passage that are shown
@@ -23,7 +23,8 @@ _SNIPPET = 240  # characters of a passage that are shown
 class AskJob:
     """Answer ``question`` from the ``k`` best passages of an index and print the answer with ``shown`` of them.
 
-    Without a reader, print the passages found. Several index directories (of one corpus) are fused.
+    Without a reader, print the passages found. Several index directories (of one corpus) are fused. ``explain`` asks a
+    generative reader what each passage contributed: "leave_one_out" or "attention".
     """
 
     question: str
@@ -31,6 +32,7 @@ class AskJob:
     reader: Reader | None = None
     k: int = 20
     shown: int = 5
+    explain: Explain | None = None
     device: str = "auto"
 
     def run(self) -> None:
@@ -48,7 +50,7 @@ class AskJob:
         elif rag.reader is None:
             console.print(passages_table(hits[0][: self.shown]))
         else:
-            (prediction,) = rag.reader.answer([self.question], hits)
+            (prediction,) = read(rag.reader, [self.question], hits, explain=self.explain)
             console.print(answer_line(prediction))
             console.print(evidence_table(prediction, shown=self.shown))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError, IndexMismatch, InputError
 from ragkit.reader.open import open_reader, require_trained
-from ragkit.reader.protocol import Reader
+from ragkit.reader.protocol import Explain, ExplainingReader, Reader
 from ragkit.retriever.protocol import Retriever
 from ragkit.types import Prediction, ScoredPassage, SearchResult
 
@@ -25,17 +25,21 @@ class RetrieveThenRead:
         require_trained(reader)
         self.retriever, self.store, self.reader = retriever, store, reader
 
-    def answer(self, question: str, k: int = 20) -> Prediction:
-        """The answer to one question from its ``k`` best passages; nothing found: the empty prediction."""
+    def answer(self, question: str, k: int = 20, *, explain: Explain | None = None) -> Prediction:
+        """The answer to one question from its ``k`` best passages; nothing found: the empty prediction.
+
+        ``explain`` asks a generative reader what each passage contributed
+        (:class:`ragkit.reader.ExplainingReader`); an extractive reader says so anyhow.
+        """
         if not isinstance(question, str):
             raise InputError(f"answer takes one question, got a {type(question).__name__}; use answer_all for several")
-        return self.answer_all([question], k=k)[0]
+        return self.answer_all([question], k=k, explain=explain)[0]
 
-    def answer_all(self, questions: Sequence[str], k: int = 20) -> list[Prediction]:
+    def answer_all(self, questions: Sequence[str], k: int = 20, *, explain: Explain | None = None) -> list[Prediction]:
         """One prediction a question; much faster than one :meth:`answer` after the other."""
         if self.reader is None:
             raise ConfigError("there is no reader to answer with; give one: ragkit.load(index_dir=..., reader=RUN)")
-        return self.reader.answer(list(questions), self.passages(self.retrieve(questions, k=k)))
+        return read(self.reader, list(questions), self.passages(self.retrieve(questions, k=k)), explain=explain)
 
     def retrieve(self, questions: Sequence[str], k: int = 20) -> SearchResult:
         """The rows and scores of the ``k`` best passages of every question, ``[query, k]``."""
@@ -56,6 +60,25 @@ class RetrieveThenRead:
             [ScoredPassage(next(found), float(score)) for score in scores[there]]
             for scores, there in zip(hits.scores, is_hit, strict=True)
         ]
+
+
+def read(
+    reader: Reader,
+    questions: Sequence[str],
+    passages: Sequence[Sequence[ScoredPassage]],
+    *,
+    explain: Explain | None = None,
+) -> list[Prediction]:
+    """The reader's answers, explained where that is asked for; ConfigError where this reader cannot explain so."""
+    if explain is None:
+        return reader.answer(questions, passages)
+    possible = reader.explanations if isinstance(reader, ExplainingReader) else ()
+    if not isinstance(reader, ExplainingReader) or explain not in possible:
+        raise ConfigError(
+            f"a {type(reader).__name__} cannot explain an answer by {explain!r}; "
+            + (f"choose from {sorted(possible)}" if possible else "leave explain out")
+        )
+    return reader.answer(questions, passages, explain=explain)
 
 
 def load(

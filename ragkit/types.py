@@ -77,7 +77,10 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A passage the reader saw: the retriever's score of it, and its contribution to the answer (a share in [0, 1])."""
+    """A passage the reader saw: the retriever's score of it, and its contribution to the answer.
+
+    The contribution is a share in [0, 1]; 0 throughout where it would cost extra and nobody asked for it.
+    """
 
     passage: Passage
     retriever_score: float

@@ -139,3 +139,37 @@ def test_the_package_offers_load_and_its_version():
     assert ragkit.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="nothing_such"):
         ragkit.nothing_such  # noqa: B018
+
+
+class ExplainingWordReader(FirstWordReader):
+    """Says that the first passage did it all."""
+
+    explanations = ("attention",)
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ScoredPassage]],
+        *,
+        explain: str | None = None,
+    ) -> list[Prediction]:
+        found = super().answer(questions, passages)
+        share = 1.0 if explain == "attention" else 0.0
+        return [Prediction(one.text, one.score, (Evidence(one.evidence[0].passage, 0.0, share),)) for one in found]
+
+
+def test_an_answer_is_explained_where_the_reader_can(store: PassageStore):
+    """Guards against a wish for an explanation that is dropped on its way to the reader."""
+    rag = RetrieveThenRead(WordRetriever(store.digest), store, reader=ExplainingWordReader())
+    assert rag.answer("paris", explain="attention").evidence[0].contribution == 1.0
+    assert rag.answer("paris").evidence[0].contribution == 0.0
+
+
+def test_an_explanation_the_reader_cannot_give_is_refused(store: PassageStore):
+    """Guards against numbers of another kind shown in the place of those asked for."""
+    rag = RetrieveThenRead(WordRetriever(store.digest), store, reader=ExplainingWordReader())
+    with pytest.raises(ConfigError, match=r"cannot explain an answer by 'leave_one_out'; choose from \['attention'\]"):
+        rag.answer("paris", explain="leave_one_out")
+    plain = RetrieveThenRead(WordRetriever(store.digest), store, reader=FirstWordReader())
+    with pytest.raises(ConfigError, match="FirstWordReader cannot explain an answer by 'attention'; leave explain out"):
+        plain.answer("paris", explain="attention")

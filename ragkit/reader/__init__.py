@@ -2,21 +2,29 @@
 
 from ragkit.reader.extractive import ExtractiveReader, ReaderScores
 from ragkit.reader.inputs import InputEncoder, InputOptions, ReaderBatch, pad_spans
+from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.open import open_reader, require_trained
 from ragkit.reader.places import answer_places
-from ragkit.reader.protocol import Reader
+from ragkit.reader.protocol import AttendingReader, Explain, ExplainingReader, MassKind, Reader, ScoringReader
 from ragkit.reader.reading import Answer, Reading
 from ragkit.reader.spans import Span, best_spans, token_spans
 
 __all__ = [
     "Answer",
+    "AnswerLikelihood",
+    "AttendingReader",
+    "Explain",
+    "ExplainingReader",
     "ExtractiveReader",
+    "Given",
     "InputEncoder",
     "InputOptions",
+    "MassKind",
     "Reader",
     "ReaderBatch",
     "ReaderScores",
     "Reading",
+    "ScoringReader",
     "Span",
     "answer_places",
     "best_spans",

@@ -30,6 +30,30 @@ class Reader(Protocol):
 
 
 @runtime_checkable
+class ExplainingReader(Reader, Protocol):
+    """A reader that can say, at some cost, what each passage contributed to an answer."""
+
+    @property
+    def explanations(self) -> tuple[Explain, ...]:
+        """The ways in which it can."""
+        ...
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ScoredPassage]],
+        *,
+        explain: Explain | None = None,
+    ) -> list[Prediction]:
+        """As :meth:`Reader.answer`, with every passage's contribution: its share of what ``explain`` measures.
+
+        ``leave_one_out``: the softmax over passages of what the answer's log-likelihood loses without each;
+        ``attention``: the share of the attention's mass. None: contributions are 0, in the retriever's order.
+        """
+        ...
+
+
+@runtime_checkable
 class ScoringReader(Reader, Protocol):
     """A reader that says how likely it finds a given answer."""
 

@@ -103,7 +103,7 @@ def test_an_encoder_is_not_opened_as_a_reader(encoder_folder: Path, reader: Extr
 def test_a_saved_retriever_is_not_a_reader(reader: ExtractiveReader, tmp_path: Path):
     reader.save_pretrained(tmp_path)
     (tmp_path / "ragkit.json").write_text('{"kind": "dual_encoder"}')
-    with pytest.raises(ConfigError, match="holds a dual_encoder, wanted an extractive reader"):
+    with pytest.raises(ConfigError, match="holds a dual_encoder, wanted a reader"):
         open_reader(str(tmp_path), device="cpu")
 
 
