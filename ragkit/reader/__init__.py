@@ -1,10 +1,13 @@
 """Answering from passages."""
 
 from ragkit.reader.extractive import ExtractiveReader, ReaderScores
+from ragkit.reader.fid import FusionReader
+from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.inputs import InputEncoder, InputOptions, ReaderBatch, pad_spans
 from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.open import open_reader, require_trained
 from ragkit.reader.places import answer_places
+from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.protocol import AttendingReader, Explain, ExplainingReader, MassKind, Reader, ScoringReader
 from ragkit.reader.reading import Answer, Reading
 from ragkit.reader.spans import Span, best_spans, token_spans
@@ -16,6 +19,9 @@ __all__ = [
     "Explain",
     "ExplainingReader",
     "ExtractiveReader",
+    "FusionOptions",
+    "FusionReader",
+    "GenerationOptions",
     "Given",
     "InputEncoder",
     "InputOptions",
