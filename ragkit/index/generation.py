@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -59,13 +59,15 @@ def is_index_dir(folder: Path) -> bool:
     return (folder / LOCK).is_file() or (folder / CURRENT).is_file()
 
 
-def prune(index_dir: Path, *, keep: int = 2) -> list[Path]:
+def prune(index_dir: Path, *, keep: int = 2, spare: Collection[int] = ()) -> list[Path]:
     """Delete all but the ``keep`` newest finished generations, never the live one; the folders deleted.
 
-    A reader that has opened a deleted generation keeps its files: they are unlinked, not overwritten.
+    The generations of the numbers ``spare`` stay and do not count: a checkpoint may need them. A reader that has
+    opened a deleted generation keeps its files: they are unlinked, not overwritten.
     """
     live = live_generation(index_dir)
     older = sorted((folder for folder in _generations(index_dir) if folder.name < live.name), reverse=True)
+    older = [folder for folder in older if int(folder.name[1:]) not in spare]
     doomed = older[max(keep - 1, 0) :]
     for folder in doomed:
         shutil.rmtree(folder)
@@ -97,8 +99,8 @@ class IndexWriter:
             if is_unfinished and not (folder == self.folder and plan is not None and _read_plan(folder) == plan):
                 shutil.rmtree(folder)
         self.folder.mkdir(exist_ok=True)
-        for partial in self.folder.glob(".*"):  # files that a killed process was writing
-            partial.unlink()
+        for partial in self.folder.glob(".*"):  # what a killed process was writing
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
         (self.folder / PLAN).write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return self.folder
 
@@ -117,18 +119,32 @@ class IndexWriter:
         failpoint("index.sealed")
         return manifest
 
-    def make_live(self, *, keep: int = 2) -> Path:
-        """Point ``CURRENT`` at the sealed generation, in one rename, and prune; its folder."""
+    def make_live(self, *, keep: int = 2, spare: Collection[int] = ()) -> Path:
+        """Point ``CURRENT`` at the sealed generation, in one rename, and prune as :func:`prune` does; its folder."""
         failpoint("index.before_current")
+        self._point_to(self.folder)
+        failpoint("index.after_current")
+        (self.folder / PLAN).unlink(missing_ok=True)
+        prune(self.index_dir, keep=keep, spare=spare)
+        return self.folder
+
+    def go_back(self, number: int) -> Path:
+        """Make the earlier generation ``number`` live again; later ones stay until the next build; its folder.
+
+        Raises:
+            IndexCorrupt: it is not there any more, or not whole; nothing has changed then.
+        """
+        folder = self.index_dir / f"g{number:06d}"
+        Manifest.load(folder).verify(folder)
+        self._point_to(folder)
+        return folder
+
+    def _point_to(self, folder: Path) -> None:
         temporary = self.index_dir / f"{CURRENT}.tmp"
-        temporary.write_text(f"{self.folder.name}\n", encoding="utf-8")
+        temporary.write_text(f"{folder.name}\n", encoding="utf-8")
         _fsync(temporary)
         temporary.replace(self.index_dir / CURRENT)
         _fsync(self.index_dir)
-        failpoint("index.after_current")
-        (self.folder / PLAN).unlink(missing_ok=True)
-        prune(self.index_dir, keep=keep)
-        return self.folder
 
     def disk_full(self) -> DiskFull:
         """The error for a full disk; removes the generation that was being written, so that there is room again."""

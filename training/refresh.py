@@ -1,0 +1,262 @@
+"""The index follows the encoder while it trains: call :meth:`Refresher.step` before every optimizer update."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from ragkit import distributed
+from ragkit.corpus import PassageStore
+from ragkit.errors import CheckpointError, ConfigError, IndexCorrupt
+from ragkit.index import IndexWriter, index_writer, open_index
+from ragkit.refresh import (
+    Made,
+    NextGeneration,
+    Overlaps,
+    RefreshJob,
+    Sample,
+    make_generation,
+    measure_staleness,
+    passage_digest,
+    read_record,
+)
+from ragkit.refresh.hot import hot_rows
+from ragkit.retriever import DualEncoder
+from ragkit.retriever.dense import DenseRetriever
+from ragkit.seeding import derive_seed, make_generator
+
+from .refresh_clock import Clock
+from .refresh_policy import RefreshEvent, RefreshPolicy, StalenessPolicy
+from .refresh_schedule import RefreshSchedule
+from .searched_rows import SearchedRows
+
+log = logging.getLogger(__name__)
+
+_STATES = 3  # checkpoints whose generations stay on disk
+
+
+class Refresher:
+    """Keeps an index near the weights of the encoder that is trained, and the retriever that searches it.
+
+    ``index_dir`` is written to: give a run an index of its own (:func:`ragkit.refresh.clone_index`); it is locked until
+    :meth:`close`. ``queries`` are what the fixed sample for measuring staleness is drawn from. :attr:`retriever` is
+    the live retriever: present weights for the queries, the live generation's vectors for the passages. In several
+    processes each makes a refresher, and all call :meth:`step` alike.
+
+    Raises:
+        InputError, IndexCorrupt, IndexMismatch: there is no dense index of this store and dimension.
+        IndexBusy: another process writes the index.
+        ConfigError: mode drift without queries.
+    """
+
+    def __init__(  # noqa: PLR0913  a constructor: eight at most
+        self,
+        policy: RefreshPolicy,
+        index_dir: Path,
+        encoder: DualEncoder,
+        store: PassageStore,
+        *,
+        queries: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.policy, self.index_dir, self.encoder, self.store, self.seed = policy, index_dir, encoder, store, seed
+        self._schedule = RefreshSchedule.parse(policy.schedule)
+        self._sample = _draw_sample(queries, policy.staleness, seed=seed)
+        if policy.mode == "drift" and not self._sample.queries:
+            raise ConfigError("refresh mode drift measures staleness on queries, and there are none: give queries=")
+        self._searched = SearchedRows(len(store))
+        self._clock = Clock()
+        self._update = -1
+        self._needed: deque[int] = deque(maxlen=_STATES)
+        self.retriever = self._open()
+        self._passages = self._live_passages()
+        self._held = ExitStack()
+        if distributed.is_main():
+            self._held.enter_context(index_writer(index_dir))
+
+    def __enter__(self) -> Refresher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def generation(self) -> int:
+        """The number of the live generation."""
+        return self.retriever.index.generation
+
+    def step(self, update: int, *, searched_rows: Int64[np.ndarray, "query k"] | None = None) -> RefreshEvent | None:
+        """Do what is due when ``update`` updates are finished, before the next searches; what was done, if anything.
+
+        A second call for the same update does nothing, so it may be called again after a resume. ``searched_rows`` are
+        the hits since the last call (-1 is none), of which scope "hot" learns; give them at every call or at none.
+
+        Raises:
+            NonFiniteVectors, DiskFull: the refresh failed; the live generation is as it was.
+        """
+        if searched_rows is not None and self.policy.scope == "hot":
+            self._searched.add(searched_rows, device=self.encoder.device)
+        if update == self._update:
+            return None
+        self._update = update
+        with self._clock.blocked() as waited:
+            event = self._advance(update)
+        return self._reported(event, waited.seconds) if event else None
+
+    def refresh(self, update: int) -> RefreshEvent | None:
+        """Bring the index up to the present weights now, all passages, whatever the schedule says; None where it is.
+
+        Where only the query tower changed, the vectors are linked and not made again. Call it when training ends, so
+        that the index and the exported retriever belong together.
+        """
+        made_by = self.retriever.index.manifest.encoder
+        if made_by is not None and made_by.digest == self.encoder.digest:
+            return None
+        scope = "linked" if passage_digest(self.encoder) == self._passages else "all"
+        with self._clock.blocked() as waited:
+            event = RefreshEvent("switched", update, update, self._refresh(update, scope=scope))
+        return self._reported(event, waited.seconds)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, as JSON values, to go in its checkpoint; the generations it names stay on disk."""
+        self._needed.append(self.generation)
+        return {
+            "update": self._update,
+            "generation": self.generation,
+            "needed": list(self._needed),
+            "passages": self._passages,
+            "searched": self._searched.state(),
+            "clock": self._clock.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave: the generation of that moment is live again, later ones are forgotten.
+
+        Raises:
+            CheckpointError: that generation is gone or damaged.
+        """
+        if state["generation"] != self.generation:
+            self._go_back(state["generation"])
+        self._update, self._passages = state["update"], state["passages"]
+        self._needed.extend(state["needed"])
+        self._searched.load(state["searched"])
+        self._clock.load(state["clock"])
+
+    def close(self) -> None:
+        """Let go of the index directory; the retriever can still search."""
+        self._held.close()
+
+    def _advance(self, update: int) -> RefreshEvent | None:
+        if not self._is_due(update):
+            return None
+        if self.policy.mode == "drift":
+            kept = self._measured(update)
+            if kept is not None:
+                return kept
+        return RefreshEvent("switched", update, update, self._refresh(update, scope=self.policy.scope))
+
+    def _is_due(self, update: int) -> bool:
+        if not self._schedule.due(update):
+            return False
+        if passage_digest(self.encoder) != self._passages:
+            return True
+        log.info("refresh due at update %d: the passage tower is as it was, nothing to do", update)
+        return False
+
+    def _measured(self, update: int) -> RefreshEvent | None:
+        """The event that says that nothing is done, where little enough has drifted."""
+        started = time.perf_counter()
+        found = measure_staleness(self.encoder, self.retriever.index, self.store, self._sample)
+        (overlap,) = distributed.from_main([found.overlap])
+        if overlap < self.policy.staleness.threshold:
+            return None
+        seconds = time.perf_counter() - started
+        made = Made(self.generation, found.encoded, seconds, Overlaps(before=overlap))
+        return RefreshEvent("kept", update, update, made)
+
+    def _refresh(self, update: int, *, scope: str) -> Made:
+        """Make the next generation here and now, and switch to it."""
+        generation = self._begin(update, scope=scope)
+        made = make_generation(generation, self._sample, rank=distributed.rank(), world=distributed.world_size())
+        distributed.barrier()
+        self._switch(generation.writer)
+        self._passages = str(generation.record()["passages"])
+        return made
+
+    def _begin(self, update: int, *, scope: str) -> NextGeneration:
+        count, world = len(self.store), distributed.world_size()
+        shard_rows = min(16384, max(1, -(-count // world)))
+        job = RefreshJob(self.index_dir, update, scope, shard_rows, self.encoder.reference)
+        generation = NextGeneration(job, self.encoder, self.store)
+        searched, seed = self._searched.take(), derive_seed(self.seed, "refresh", update)
+        rows = hot_rows(searched, count=count, share=self.policy.share, seed=seed) if scope == "hot" else None
+        if distributed.is_main():
+            generation.begin(rows)
+        distributed.barrier()
+        return generation
+
+    def _switch(self, writer: IndexWriter) -> None:
+        if distributed.is_main():
+            writer.make_live(keep=self.policy.keep, spare=set(self._needed))
+        distributed.barrier()
+        self.retriever = self._open()
+
+    def _go_back(self, number: int) -> None:
+        try:
+            if distributed.is_main():
+                IndexWriter(self.index_dir).go_back(number)
+        except IndexCorrupt as error:
+            raise CheckpointError(
+                f"the checkpoint needs generation {number} of {self.index_dir}, and {error}; go on from an earlier "
+                "checkpoint, or begin again in another out="
+            ) from error
+        log.info("back to generation %d of %s, which the checkpoint needs", number, self.index_dir)
+        distributed.barrier()
+        self.retriever = self._open()
+
+    def _open(self) -> DenseRetriever:
+        index = open_index(self.index_dir)
+        index.manifest.require(self.index_dir, corpus_digest=self.store.digest)
+        return DenseRetriever(self.encoder, index, allow_stale=True)
+
+    def _live_passages(self) -> str:
+        """The digest of the passage tower that made the live vectors; empty where that cannot be known."""
+        found = read_record(self.retriever.index.folder).get("passages")
+        if found is None and not self.retriever.is_stale:
+            found = passage_digest(self.encoder)
+        return str(found or "")
+
+    def _reported(self, event: RefreshEvent, waited: float) -> RefreshEvent:
+        """The event with its times, also in the log."""
+        event = replace(event, waited=waited, share=self._clock.share)
+        log.info("update %d: index %s", event.update, _describe(event))
+        return event
+
+
+def _draw_sample(queries: Sequence[str], policy: StalenessPolicy, *, seed: int) -> Sample:
+    """The queries that staleness is measured on, drawn by the seed; none where nothing is to be measured."""
+    asked = sorted({query for query in queries if query.strip()}) if policy.queries else []
+    order = torch.randperm(len(asked), generator=make_generator(seed, "staleness"))[: policy.queries]
+    return Sample(tuple(asked[place] for place in order.tolist()), policy.k, policy.pool)
+
+
+def _describe(event: RefreshEvent) -> str:
+    made, overlaps = event.made, event.made.overlaps
+    parts = [f"generation {made.generation} {event.kind}", f"{made.encoded:,} passages encoded"]
+    parts.append(f"made in {made.seconds:.1f} s, training waited {event.waited:.1f} s ({event.share:.0%} of all time)")
+    if overlaps.before is not None:
+        parts.append(f"{overlaps.before:.0%} of the fresh hits were found before")
+    return ", ".join(parts)
