@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from ragkit.reader.fusion import Memory
@@ -67,20 +67,22 @@ class AnswerDecoder:
         """Natural log-probability of every answer token; 0 at padding."""
         return -_nll(self.logits(memory, targets), targets)
 
+    def generation_config(self, options: GenerationOptions, *, trie: ChoiceTrie | None = None) -> GenerationConfig:
+        """The options and the decoder's tokens as transformers' ``generate`` takes them."""
+        tokens = self.tokens
+        return generation_config(options, start=tokens.start[0], end=tokens.end, pad=tokens.pad, trie=trie)
+
     def generate(
         self, memory: Memory, options: GenerationOptions, *, trie: ChoiceTrie | None = None
     ) -> list[list[int]]:
         """The tokens of the answer to each question, without end token, by transformers' own ``generate``."""
         start = torch.tensor(self.tokens.start, device=memory.mask.device).expand(len(memory.mask), -1)
-        config = generation_config(
-            options, start=self.tokens.start[0], end=self.tokens.end, pad=self.tokens.pad, trie=trie
-        )
         model: Any = self.model
         found: Tensor = model.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
             attention_mask=memory.mask.long(),
             decoder_input_ids=start,
-            generation_config=config,
+            generation_config=self.generation_config(options, trie=trie),
             prefix_allowed_tokens_fn=trie.after(start.shape[1]) if trie else None,
         )
         limit = trie.longest if trie else options.max_tokens

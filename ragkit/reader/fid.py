@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ragkit.device import autocast, resolve_device, resolve_dtype
-from ragkit.errors import ConfigError, InputError
+from ragkit.errors import InputError
 from ragkit.reader.cross_attention import attention_mass
-from ragkit.reader.decoding import AnswerDecoder, mean_nll
+from ragkit.reader.decoding import AnswerDecoder, Targets, mean_nll
 from ragkit.reader.evidence import leave_one_out_shares, make_evidence, mass_shares
 from ragkit.reader.fusion import Memory, encode_inputs
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
 from ragkit.reader.likelihood import AnswerLikelihood, Given
-from ragkit.reader.passage_sets import score_sets
-from ragkit.reader.prompts import FusionInputs, FusionOptions, PromptEncoder
+from ragkit.reader.passage_sets import empty_likelihood, score_sets
+from ragkit.reader.prompts import FusionInputs, FusionOptions, PromptEncoder, warn_of_cuts
 from ragkit.reader.protocol import Explain, MassKind
 from ragkit.reader.reading import length_batches
 from ragkit.reader.seq2seq import (
     Seq2SeqWeights,
-    decoder_positions,
+    check_lengths,
     decoder_tokens,
-    encoder_positions,
     load_seq2seq,
     require_cross_attention,
     save_seq2seq,
+    warn_of_other_inputs,
 )
+from ragkit.reader.surface import as_written, keeps_text
 from ragkit.types import Passage, Prediction, ScoredPassage
-
-log = logging.getLogger(__name__)
 
 
 class FusionReader(nn.Module):
@@ -61,9 +58,12 @@ class FusionReader(nn.Module):
         self.decoder = AnswerDecoder(
             weights.model, decoder_tokens(weights.model, weights.tokenizer, before=self.inputs.before)
         )
-        _check_lengths(weights, n_start=len(self.decoder.tokens.start))
+        check_lengths(weights, n_start=len(self.decoder.tokens.start))
+        # a plain ``generate`` of the saved folder then writes the same answers
+        weights.model.generation_config = self.decoder.generation_config(weights.generation)
         self.batch_tokens, self.dtype = batch_tokens, dtype
         self._dtypes: dict[torch.device, torch.dtype] = {}
+        self._keeps_text = keeps_text(weights.tokenizer)
         self.to(resolve_device(device))
         self.eval()
 
@@ -83,6 +83,8 @@ class FusionReader(nn.Module):
         Takes what ragkit saved and any encoder-decoder of transformers (:func:`ragkit.reader.seq2seq.load_seq2seq`).
         """
         weights = load_seq2seq(model)
+        if options is not None:
+            warn_of_other_inputs(weights, options)
         weights = replace(weights, options=options or weights.options, generation=generation or weights.generation)
         return cls(weights, batch_tokens=batch_tokens, device=device, dtype=dtype)
 
@@ -105,14 +107,7 @@ class FusionReader(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass: less memory, about a third more time, the same gradients."""
         model: Any = self.model
-        model.gradient_checkpointing_enable()
-
-    def encode(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> Memory:
-        """The decoder's memory of these questions, in the current mode and with gradient where that is enabled.
-
-        What it gives can be handed to every method that takes a memory, in place of encoding the passages again.
-        """
-        return self._encode(self.inputs.encode(questions, passages))
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def answer_nll(
         self,
@@ -126,9 +121,8 @@ class FusionReader(nn.Module):
 
         The end token counts as one. With gradient, in the current mode; the caller sets the autocast.
         """
-        answer_ids = self._answer_ids(questions, answers)
+        targets = self._targets(questions, answers)
         memory = self.encode(questions, passages)
-        targets = self.decoder.targets(answer_ids)
         return mean_nll(self.decoder.logits(memory, targets), targets, label_smoothing=label_smoothing)
 
     def log_likelihood(
@@ -139,25 +133,16 @@ class FusionReader(nn.Module):
         *,
         given: Given = "joint",
     ) -> AnswerLikelihood:
-        """See :class:`ragkit.reader.protocol.ScoringReader`; the passages are encoded once, whatever is ``given``."""
-        answer_ids = self._answer_ids(questions, answers)
-        inputs = self.inputs.encode(questions, passages, with_alone=_with_alone(passages, given))
-        self._warn(inputs)
-        targets = self.decoder.targets(answer_ids)
-        counts = [1 if given == "joint" else len(line) for line in passages]
-        set_mask = torch.arange(max(counts, default=0)) < torch.tensor(counts)[:, None]
-        likelihood = AnswerLikelihood(
-            targets.ids.new_zeros(*set_mask.shape, targets.ids.shape[1], dtype=torch.float32),
-            targets.mask,
-            set_mask.to(self.device),
-        )
+        """See :class:`ragkit.reader.protocol.ScoringReader`; a passage is encoded once, whatever is ``given``."""
+        targets = self._targets(questions, answers)
+        found = empty_likelihood([len(line) for line in passages], targets, given=given)
+        inputs = self.inputs.encode(questions, passages, with_alone=given == "leave_one_out")
+        warn_of_cuts(inputs, limit=self.options.max_question)
         with self._answering():
-            for rows in self._batches(inputs):
-                memory = self._encode(FusionInputs([inputs.lines[row] for row in rows], 0))
-                places = torch.tensor(rows, device=self.device)
-                part = score_sets(self.decoder, memory, targets.take(places), given=given, budget=self.batch_tokens)
-                likelihood.tokens[places, : part.shape[1]] = part
-        return likelihood
+            for rows, memory in self._memories(inputs, budget=self.batch_tokens):
+                part = score_sets(self.decoder, memory, targets.take(rows), given=given, budget=self.batch_tokens)
+                found.tokens[rows, : part.shape[1]] = part
+        return found
 
     def attention_mass(
         self,
@@ -168,19 +153,16 @@ class FusionReader(nn.Module):
         kind: MassKind = "value_norm",
     ) -> Float[Tensor, "query passage"]:
         """See :class:`ragkit.reader.protocol.AttendingReader`."""
-        answer_ids = self._answer_ids(questions, answers)
+        targets = self._targets(questions, answers)
         inputs = self.inputs.encode(questions, passages)
-        self._warn(inputs)
-        targets = self.decoder.targets(answer_ids)
-        width = max((len(line) for line in passages), default=0)
-        mass = torch.full((len(questions), width), -torch.inf, device=self.device)
+        warn_of_cuts(inputs, limit=self.options.max_question)
+        width = max(len(line) for line in passages)
+        found = torch.full((len(questions), width), -torch.inf, device=self.device)
         with self._answering():
-            for rows in self._batches(inputs):
-                memory = self._encode(FusionInputs([inputs.lines[row] for row in rows], 0))
-                places = torch.tensor(rows, device=self.device)
-                part = attention_mass(self.decoder, memory, targets.take(places), kind=kind)
-                mass[places, : part.shape[1]] = part
-        return mass
+            for rows, memory in self._memories(inputs, budget=self.batch_tokens):
+                part = attention_mass(self.decoder, memory, targets.take(rows), kind=kind)
+                found[rows, : part.shape[1]] = part
+        return found
 
     def answer(
         self,
@@ -191,23 +173,58 @@ class FusionReader(nn.Module):
     ) -> list[Prediction]:
         """What the decoder writes for each question, from all of its passages together.
 
-        ``score`` is the natural log-probability of the answer's tokens and the end token. ``explain`` says how the
-        passages' contributions are measured (:class:`ragkit.reader.protocol.ExplainingReader`).
+        ``score`` is the natural log-probability of the answer's tokens and the end token (which is counted even where
+        ``max_tokens`` cut the answer). ``explain`` says how the passages' contributions are measured
+        (:class:`ragkit.reader.protocol.ExplainingReader`).
         """
         lines = [[hit.passage for hit in hits] for hits in passages]
-        inputs = self.inputs.encode(questions, lines, with_alone=_with_alone(passages, explain))
-        self._warn(inputs)
+        inputs = self.inputs.encode(questions, lines, with_alone=explain == "leave_one_out")
+        warn_of_cuts(inputs, limit=self.options.max_question)
+        is_read = [bool(line) or self.options.closed_book for line in lines]
+        read = [row for row, wanted in enumerate(is_read) if wanted]
         predictions = [Prediction("", float("-inf")) for _ in questions]
         trie = self._trie()
+        budget = max(1, self.batch_tokens // self.generation.beams)
         with self._answering():
-            for batch in self._batches(inputs):
-                rows = [row for row in batch if passages[row] or self.options.closed_book]
-                if rows:
-                    memory = self._encode(FusionInputs([inputs.lines[row] for row in rows], 0))
-                    found = self._predict(memory, [passages[row] for row in rows], explain=explain, trie=trie)
-                    for row, prediction in zip(rows, found, strict=True):
-                        predictions[row] = prediction
+            for rows, memory in self._memories(inputs.take(read), budget=budget):
+                places = [read[row] for row in rows.tolist()]
+                found = self._predict(memory, [passages[row] for row in places], explain=explain, trie=trie)
+                for row, prediction in zip(places, found, strict=True):
+                    predictions[row] = prediction
         return predictions
+
+    def encode(
+        self, questions: Sequence[str], passages: Sequence[Sequence[Passage]], *, with_alone: bool = False
+    ) -> Memory:
+        """The decoder's memory of these questions, to be handed to the methods that take one.
+
+        In the current mode and number format, with gradient where that is enabled. ``with_alone`` is for leave-one-out:
+        questions with one passage are then encoded alone too.
+        """
+        return self._encode(self.inputs.encode(questions, passages, with_alone=with_alone))
+
+    def score(self, memory: Memory, answers: Sequence[str], *, given: Given = "joint") -> AnswerLikelihood:
+        """As :meth:`log_likelihood`, of passages that are encoded already; all in one batch of questions."""
+        targets = self.decoder.targets(self.inputs.answers(answers))
+        found = empty_likelihood(memory.n_passages.tolist(), targets, given=given)
+        with self._answering():
+            found.tokens.copy_(score_sets(self.decoder, memory, targets, given=given, budget=self.batch_tokens))
+        return found
+
+    def attend(
+        self, memory: Memory, answers: Sequence[str], *, kind: MassKind = "value_norm"
+    ) -> Float[Tensor, "query passage"]:
+        """As :meth:`attention_mass`, of passages that are encoded already."""
+        targets = self.decoder.targets(self.inputs.answers(answers))
+        with self._answering():
+            return attention_mass(self.decoder, memory.jointly(), targets, kind=kind)
+
+    def write(self, memory: Memory) -> list[str]:
+        """The answers from passages that are encoded already."""
+        trie = self._trie()
+        with self._answering():
+            written = self.decoder.generate(memory.jointly(), self.generation, trie=trie)
+        return [self._text(ids, (), trie=trie) for ids in written]
 
     def _encode(self, inputs: FusionInputs) -> Memory:
         return encode_inputs(
@@ -218,6 +235,11 @@ class FusionReader(nn.Module):
             add_words=self.options.memory == "states_and_words",
         )
 
+    def _memories(self, inputs: FusionInputs, *, budget: int) -> Iterator[tuple[Int64[Tensor, " query"], Memory]]:
+        """The memories of some questions after the other, like lengths together, each within the budget of tokens."""
+        for rows in length_batches(inputs.lengths, budget=budget):
+            yield torch.tensor(rows, device=self.device), self._encode(inputs.take(rows))
+
     def _predict(
         self,
         memory: Memory,
@@ -226,52 +248,37 @@ class FusionReader(nn.Module):
         explain: Explain | None,
         trie: ChoiceTrie | None,
     ) -> list[Prediction]:
-        rows = torch.arange(len(passages), device=self.device)
-        joint = memory.take(rows, keep=memory.joint())
+        joint = memory.jointly()
         written = self.decoder.generate(joint, self.generation, trie=trie)
         targets = self.decoder.targets(written)
-        scoring = partial(score_sets, self.decoder, budget=self.batch_tokens)
-        scores = scoring(joint, targets, given="joint").sum(dim=(-1, -2)).tolist()
+        scores = self.decoder.log_probs(joint, targets).sum(dim=-1).tolist()
         shares: list[Sequence[float] | None] = [None] * len(passages)
         if explain == "leave_one_out":
-            without = scoring(memory, targets, given="leave_one_out").sum(dim=-1)
+            without = score_sets(self.decoder, memory, targets, given="leave_one_out", budget=self.batch_tokens)
             is_there = torch.arange(without.shape[1], device=self.device) < memory.n_passages[:, None]
-            shares = list(leave_one_out_shares(without.masked_fill(~is_there, -torch.inf)).tolist())
+            shares = list(leave_one_out_shares(without.sum(dim=-1).masked_fill(~is_there, -torch.inf)).tolist())
         elif explain == "attention":
-            mass = attention_mass(self.decoder, joint, targets, kind="value_norm")
-            shares = list(mass_shares(mass).tolist())
+            shares = list(mass_shares(attention_mass(self.decoder, joint, targets, kind="value_norm")).tolist())
         return [
-            Prediction(self._text(ids), score, make_evidence(hits, share))
+            Prediction(self._text(ids, hits, trie=trie), score, make_evidence(hits, share))
             for ids, score, hits, share in zip(written, scores, passages, shares, strict=True)
         ]
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+    def _text(self, ids: Sequence[int], hits: Sequence[ScoredPassage], *, trie: ChoiceTrie | None) -> str:
+        if trie is not None:
+            return self.generation.choices[trie.number(ids)]
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        return text if self._keeps_text else as_written(text, [hit.passage.text for hit in hits])
 
     def _trie(self) -> ChoiceTrie | None:
         if not self.generation.choices:
             return None
         return ChoiceTrie(self.inputs.answers(self.generation.choices), end=self.decoder.tokens.end)
 
-    def _batches(self, inputs: FusionInputs) -> Iterator[list[int]]:
-        """Questions whose memories together keep to the budget, beams included."""
-        return length_batches(inputs.lengths, budget=max(1, self.batch_tokens // self.generation.beams))
-
-    def _answer_ids(self, questions: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
-        if len(questions) != len(answers):
+    def _targets(self, questions: Sequence[str], answers: Sequence[str]) -> Targets:
+        if len(questions) != len(answers) or not answers:
             raise InputError(f"{len(questions)} questions with {len(answers)} answers; give each question its answer")
-        if not questions:
-            raise InputError("there are no questions; give one at least")
-        return self.inputs.answers(answers)
-
-    def _warn(self, inputs: FusionInputs) -> None:
-        if inputs.n_cut:
-            log.warning(
-                "%d of %d questions have more than %d tokens and were cut at their end",
-                inputs.n_cut,
-                len(inputs.lines),
-                self.options.max_question,
-            )
+        return self.decoder.targets(self.inputs.answers(answers))
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
@@ -286,18 +293,3 @@ class FusionReader(nn.Module):
                 yield
         finally:
             self.train(was_training)
-
-
-def _with_alone(passages: Sequence[Sequence[Any]], given: str | None) -> list[bool]:
-    """Whether each question is needed alone too: leaving out its only passage leaves that."""
-    return [given == "leave_one_out" and len(line) == 1 for line in passages]
-
-
-def _check_lengths(weights: Seq2SeqWeights, *, n_start: int) -> None:
-    """Raise ConfigError where inputs or answers may be longer than the model has positions for."""
-    most = encoder_positions(weights.model)
-    if weights.options.max_length > most:
-        raise ConfigError(f"max_length {weights.options.max_length} is more than the {most} tokens this encoder takes")
-    room = decoder_positions(weights.model) - n_start
-    if weights.generation.max_tokens > room:
-        raise ConfigError(f"max_tokens {weights.generation.max_tokens} is more than the {room} this decoder can write")

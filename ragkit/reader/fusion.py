@@ -39,6 +39,13 @@ class Memory:
         """The tokens that answering uses: of all passages; of the question alone where there is no passage."""
         return self.mask & ((self.passage != ALONE) | (self.n_passages == 0)[:, None])
 
+    def jointly(self) -> Memory:
+        """The memory with only the tokens that answering uses."""
+        keep = self.joint()
+        if torch.equal(keep, self.mask):
+            return self
+        return self.take(torch.arange(len(keep), device=keep.device), keep=keep)
+
     def take(self, queries: Int64[Tensor, " set"], *, keep: Bool[Tensor, "set token"]) -> Memory:
         """A memory with one line a set: the tokens that ``keep`` names of the question it is taken from."""
         n = keep.sum(dim=-1)

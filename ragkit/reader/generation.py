@@ -53,6 +53,7 @@ class ChoiceTrie:
     def __init__(self, choices: Sequence[Sequence[int]], *, end: int) -> None:
         self.end = end
         self.longest = max(len(choice) for choice in choices)
+        self._choices = [tuple(choice) for choice in choices]
         self._next: dict[tuple[int, ...], set[int]] = {}
         for choice in choices:
             ids = (*choice, end)
@@ -62,6 +63,10 @@ class ChoiceTrie:
     def allowed(self, ids: Sequence[int]) -> list[int]:
         """The tokens that may follow ``ids``; the end token where nothing else can."""
         return sorted(self._next.get(tuple(ids), {self.end}))
+
+    def number(self, ids: Sequence[int]) -> int:
+        """Which choice these tokens are."""
+        return self._choices.index(tuple(ids))
 
     def after(self, n_start: int) -> Callable[[int, Tensor], list[int]]:
         """What transformers asks for as ``prefix_allowed_tokens_fn``, the first ``n_start`` tokens left out."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ragkit.errors import InputError
 from ragkit.reader.decoding import AnswerDecoder, Targets
 from ragkit.reader.fusion import Memory
-from ragkit.reader.likelihood import Given
+from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.prompts import ALONE
 from ragkit.reader.reading import length_batches
 
@@ -35,6 +38,15 @@ def passage_sets(
     return queries, numbers, torch.where((n == 1)[queries][:, None], question_alone, others)
 
 
+def empty_likelihood(n_passages: Sequence[int], targets: Targets, *, given: Given) -> AnswerLikelihood:
+    """What :func:`score_sets` fills: zeros for questions with these numbers of passages."""
+    device = targets.ids.device
+    counts = torch.tensor([1 if given == "joint" else n for n in n_passages], device=device)
+    set_mask = torch.arange(int(counts.max()), device=device) < counts[:, None]
+    tokens = torch.zeros(*set_mask.shape, targets.ids.shape[1], device=device)
+    return AnswerLikelihood(tokens, targets.mask, set_mask)
+
+
 def score_sets(
     decoder: AnswerDecoder, memory: Memory, targets: Targets, *, given: Given, budget: int
 ) -> Float[Tensor, "query set token"]:
@@ -45,7 +57,12 @@ def score_sets(
     queries, numbers, keep = passage_sets(memory, given)
     n_sets = int(numbers.max()) + 1 if len(numbers) else 0
     found = memory.states.new_zeros(len(memory.mask), n_sets, targets.ids.shape[1], dtype=torch.float32)
-    for rows in length_batches(keep.sum(dim=-1).tolist(), budget=budget):
+    lengths = keep.sum(dim=-1).tolist()
+    if 0 in lengths:
+        raise InputError(
+            "a question has one passage, and leaving it out leaves nothing to read; encode with with_alone=True"
+        )
+    for rows in length_batches(lengths, budget=budget):
         at = torch.tensor(rows, device=keep.device)
         line = queries[at]
         found[line, numbers[at]] = decoder.log_probs(memory.take(line, keep=keep[at]), targets.take(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ from ragkit.text.templates import PASSAGE_FIELDS, QUERY_FIELDS, Template
 from ragkit.text.tokens import clean_text
 from ragkit.types import Passage
 
+log = logging.getLogger(__name__)
 MemoryForm = Literal["states", "states_and_words"]
 ALONE = -1  # the owner of a question that is read without any passage
 _MIN_TEXT = 8  # tokens of a passage that the longest question still leaves room for
@@ -64,6 +66,21 @@ class FusionInputs:
         """Tokens of each question's memory: all of its inputs together."""
         return [sum(len(one.ids) for one in line) for line in self.lines]
 
+    def take(self, rows: Sequence[int]) -> FusionInputs:
+        """The inputs of some of the questions."""
+        return FusionInputs([self.lines[row] for row in rows], 0)
+
+
+def warn_of_cuts(inputs: FusionInputs, *, limit: int) -> None:
+    """One warning that counts the questions that were cut, if any were."""
+    if inputs.n_cut:
+        log.warning(
+            "%d of %d questions have more than %d tokens and were cut at their end",
+            inputs.n_cut,
+            len(inputs.lines),
+            limit,
+        )
+
 
 class PromptEncoder:
     """Questions, passages and answers to tokens, for one (fast) tokenizer and one set of options.
@@ -91,11 +108,12 @@ class PromptEncoder:
         questions: Sequence[str],
         passages: Sequence[Sequence[Passage]],
         *,
-        with_alone: Sequence[bool] | None = None,
+        with_alone: bool = False,
     ) -> FusionInputs:
         """The inputs of every question: one a passage, and the question alone where there is none.
 
-        ``with_alone`` asks for the question alone too, after its passages. InputError where the lists differ in length.
+        ``with_alone`` adds the question alone after its only passage, which is what leaving that one out leaves.
+        InputError where the lists differ in length.
         """
         if len(questions) != len(passages):
             raise InputError(
@@ -109,8 +127,8 @@ class PromptEncoder:
             [EncoderInput(self._join(head, next(found)), row) for row in range(len(line))]
             for head, line in zip(heads, passages, strict=True)
         ]
-        for row, (head, line) in enumerate(zip(heads, lines, strict=True)):
-            if not line or (with_alone is not None and with_alone[row]):
+        for head, line in zip(heads, lines, strict=True):
+            if len(line) <= int(with_alone):
                 line.append(EncoderInput(self._join(head, []), ALONE))
         return FusionInputs(lines, n_cut)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.weights import SETTINGS, read_settings
 from ragkit.text.models import quiet, resolve
 
+log = logging.getLogger(__name__)
 KINDS = ("fid", "fido")
 
 
@@ -25,7 +27,7 @@ class Seq2SeqWeights:
     """An encoder-decoder of transformers, its tokenizer, and how it reads and answers.
 
     ``is_trained`` is False where some weights are fresh: such a reader must be trained before it answers.
-    ``reference`` is where it was loaded from.
+    ``reference`` is where it was loaded from, ``is_saved`` True where ragkit had written the options there.
     """
 
     model: PreTrainedModel
@@ -34,6 +36,7 @@ class Seq2SeqWeights:
     generation: GenerationOptions = GenerationOptions()
     is_trained: bool = True
     reference: str = ""
+    is_saved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def load_seq2seq(reference: str) -> Seq2SeqWeights:
             "its files belong to another model or are not complete"
         )
     options, generation = _options(settings, most=encoder_positions(model))
-    return Seq2SeqWeights(model, tokenizer, options, generation, reference=reference)
+    return Seq2SeqWeights(model, tokenizer, options, generation, reference=reference, is_saved=settings is not None)
 
 
 def save_seq2seq(weights: Seq2SeqWeights, folder: Path, *, kind: str) -> None:
@@ -153,6 +156,30 @@ def decoder_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
     more = () if before == [start] else tuple(before)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
     return DecoderTokens((int(start), *more), int(end), int(pad))
+
+
+def check_lengths(weights: Seq2SeqWeights, *, n_start: int) -> None:
+    """Raise ConfigError where inputs or answers may be longer than the model has positions for."""
+    most = encoder_positions(weights.model)
+    if weights.options.max_length > most:
+        raise ConfigError(f"max_length {weights.options.max_length} is more than the {most} tokens this encoder takes")
+    room = decoder_positions(weights.model) - n_start
+    if weights.generation.max_tokens > room:
+        raise ConfigError(f"max_tokens {weights.generation.max_tokens} is more than the {room} this decoder can write")
+
+
+def warn_of_other_inputs(weights: Seq2SeqWeights, options: FusionOptions) -> None:
+    """One warning where a reader that ragkit saved is to see its inputs in another form than it was trained with."""
+    changed = [
+        name for name in ("memory", "question", "passage") if getattr(weights.options, name) != getattr(options, name)
+    ]
+    if weights.is_saved and changed:
+        log.warning(
+            "%s was trained with %s and is now read with %s",
+            weights.reference,
+            ", ".join(f"{name}={getattr(weights.options, name)!r}" for name in changed),
+            ", ".join(f"{name}={getattr(options, name)!r}" for name in changed),
+        )
 
 
 def _options(settings: dict[str, Any] | None, *, most: int) -> tuple[FusionOptions, GenerationOptions]:
