@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,17 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError
 from ragkit.losses import marginal_span, passage_selection
 from ragkit.metrics import exact_match, f1, has_answer
-from ragkit.pipeline import RetrieveThenRead, load
-from ragkit.progress import progress
 from ragkit.reader import ExtractiveReader, ReaderBatch, pad_spans
 from ragkit.seeding import make_generator
 from ragkit.types import Example, Passage, ScoredPassage
 
 from .data import DataFiles, load_questions
+from .hits import load_cached, with_hits
+from .modules import freeze_layers, set_dropout, weights_digest
 from .reading import ReadingItem, ReadingOptions, answer_spans, items_digest, log_counts, reading_items, unique
-
-_SEARCHED = 256  # questions searched at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class ReadingBatch:
 class ExtractiveTask:
     """A :class:`~.loop.Task`: the reader, its training items, and dev questions with their passages.
 
-    Passages come from the examples alone: attach what an index finds as their ``retrieved`` (:func:`with_hits`).
+    Passages come from the examples alone: attach what an index finds as their ``retrieved`` (:func:`~.hits.with_hits`).
     """
 
     def __init__(
@@ -54,10 +50,10 @@ class ExtractiveTask:
         self.items, self.counts = reading_items(train, reader.inputs, options=self.options)
         log_counts(self.counts)
         self.starts_trained = reader.is_trained  # random heads must not be exported, however bad the trained ones are
-        self._weights_digest = _weights_digest(reader)
-        _set_dropout(reader, self.options.dropout)
+        self._weights_digest = weights_digest(reader)
+        set_dropout(reader, self.options.dropout)
         if self.options.frozen_layers:
-            _freeze(reader, self.options.frozen_layers)
+            freeze_layers(reader.model.base_model, self.options.frozen_layers)
         self._dev = list(dev)
         self._dev_passages = [_dev_passages(example)[: self.options.dev_passages] for example in dev]
 
@@ -84,7 +80,7 @@ class ExtractiveTask:
         train = load_questions(data.train)
         dev = load_questions(data.dev)
         if index_dir is not None:
-            rag = load(index_dir)
+            rag = load_cached(index_dir)
             train, dev = with_hits(train, rag, k=k), with_hits(dev, rag, k=k)
         return cls(reader, train=train, dev=dev, options=options)
 
@@ -179,71 +175,12 @@ class ExtractiveTask:
         self.reader.save_pretrained(out / "reader")
 
 
-def with_hits(examples: Sequence[Example], rag: RetrieveThenRead, *, k: int) -> list[Example]:
-    """The examples with the ``k`` passages found for each after those their file brought; their own get their texts.
-
-    A passage that a file names by id alone gets title and text from the store, or is left without text.
-    """
-    found: list[Example] = []
-    for begin in progress(range(0, len(examples), _SEARCHED), description="retrieving passages"):
-        part = examples[begin : begin + _SEARCHED]
-        hits = rag.passages(rag.retrieve([example.question for example in part], k=k))
-        found.extend(
-            replace(
-                example,
-                positives=_with_texts(example.positives, rag.store),
-                hard_negatives=_with_texts(example.hard_negatives, rag.store),
-                retrieved=(*example.retrieved, *line),
-            )
-            for example, line in zip(part, hits, strict=True)
-        )
-    return found
-
-
-def _with_texts(passages: Sequence[Passage], store: PassageStore) -> tuple[Passage, ...]:
-    if all(passage.text for passage in passages):
-        return tuple(passages)
-    rows = store.rows([passage.id for passage in passages])
-    known = {int(row): passage for row, passage in zip(rows[rows >= 0], store.take(rows[rows >= 0]), strict=True)}
-    return tuple(
-        passage if passage.text else known.get(int(row), passage) for passage, row in zip(passages, rows, strict=True)
-    )
-
-
 def _dev_passages(example: Example) -> list[ScoredPassage]:
     """The retrieved passages, or else the file's own, gold ones first: the reader does not see the order."""
     if example.retrieved:
         return list(example.retrieved)
     own = [passage for passage in unique([*example.positives, *example.hard_negatives]) if passage.text]
     return [ScoredPassage(passage, 0.0) for passage in own]
-
-
-def _set_dropout(reader: ExtractiveReader, share: float) -> None:
-    for module in reader.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
-
-
-def _freeze(reader: ExtractiveReader, n_layers: int) -> None:
-    """No gradient for the embeddings and the lowest layers; ConfigError where they cannot be found."""
-    encoder: Any = reader.model.base_model
-    layers = getattr(getattr(encoder, "encoder", None), "layer", None)
-    if not isinstance(layers, nn.ModuleList) or n_layers > len(layers):
-        raise ConfigError(
-            f"options.frozen_layers={n_layers}, but {type(encoder).__name__} has "
-            f"{len(layers) if isinstance(layers, nn.ModuleList) else 'no'} layers that can be frozen"
-        )
-    for module in (encoder.embeddings, *layers[:n_layers]):
-        module.requires_grad_(False)
-
-
-def _weights_digest(reader: ExtractiveReader) -> str:
-    """Sha256 of names and weights, 16 characters: the same model from another folder may resume a run."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(reader.state_dict().items()):
-        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        total.update(tensor.cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
 
 
 def _mean(values: Sequence[float]) -> float:

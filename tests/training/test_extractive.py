@@ -6,21 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from ragkit.corpus import PassageStore, write_store
 from ragkit.errors import CheckpointError, ConfigError
 from ragkit.losses import extractive
-from ragkit.pipeline import RetrieveThenRead
 from ragkit.reader import ExtractiveReader, InputOptions, open_reader
 from ragkit.training.data import DataFiles
-from ragkit.training.extractive import ExtractiveTask, with_hits
+from ragkit.training.extractive import ExtractiveTask
 from ragkit.training.loop import Task, train
 from ragkit.training.policy import ComputePolicy, OptimizerPolicy, SavePolicy, TrainPolicy
 from ragkit.training.reading import ReadingOptions
-from ragkit.types import Example, Passage, SearchResult
+from ragkit.types import Example, Passage
 
 TOPICS = ["fox", "river", "hill", "stone", "dog", "north"]
 PLACES = ["king", "bread", "ship", "moon", "gold", "south"]
@@ -143,28 +140,6 @@ def test_frozen_layers_do_not_move(model_dir: Path, tmp_path: Path):
     assert any("layer.1." in name for name in moved)
     with pytest.raises(ConfigError, match="frozen_layers=9, but BertModel has 2"):
         ExtractiveTask(reader, train=_examples(), options=ReadingOptions(frozen_layers=9))
-
-
-class FirstRows:
-    def __init__(self, digest: str) -> None:
-        self.corpus_digest = digest
-
-    def search(self, queries: list[str], *, k: int) -> SearchResult:
-        rows = np.tile(np.arange(k, dtype=np.int64), (len(queries), 1))
-        return SearchResult(rows, np.ones_like(rows, dtype=np.float32))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> PassageStore:
-    return write_store(iter([Passage("7", "the moon", "A"), Passage("8", "gold ship", "B")]), tmp_path / "corpus")
-
-
-def test_retrieved_passages_join_those_of_the_file_and_ids_get_their_texts(store: PassageStore):
-    example = Example("1", "where", ("gold",), (Passage("8", ""),), (Passage("9", ""), Passage("x", "kept")))
-    (found,) = with_hits([example], RetrieveThenRead(FirstRows(store.digest), store), k=2)
-    assert [hit.passage.id for hit in found.retrieved] == ["7", "8"]
-    assert found.positives == (Passage("8", "gold ship", "B"),)
-    assert found.hard_negatives == (Passage("9", ""), Passage("x", "kept"))
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_read(task: ExtractiveTask):

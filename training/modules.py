@@ -1,0 +1,63 @@
+"""What tasks do to a model before its first step: name its weights, set its dropout, freeze a part of it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from ragkit.errors import ConfigError
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Sha256 of names and weights, 16 characters: the same model from another folder may resume a run."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()[:16]
+
+
+def set_dropout(module: nn.Module, share: float) -> None:
+    """Let every dropout in the module be ``share``: its ``nn.Dropout``, and the plain numbers that attention keeps."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = share
+        for name, value in vars(part).items():
+            if name.endswith("dropout") and isinstance(value, float):
+                setattr(part, name, share)
+
+
+def freeze_layers(encoder: nn.Module, n_layers: int) -> None:
+    """No gradient for the encoder's lowest layers and what comes before them: its embeddings.
+
+    Raises ConfigError where it has fewer layers, or none that can be found.
+    """
+    found = [(name, list(part)) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList)]
+    place, layers = found[0] if found else ("", [])
+    if n_layers > len(layers):
+        raise ConfigError(
+            f"options.frozen_layers={n_layers}, but {type(encoder).__name__} has {len(layers) or 'no'} layers that can "
+            "be frozen"
+        )
+    for name, parameter in encoder.named_parameters():
+        if name.startswith(f"{place}."):
+            break  # parameters come in the order of the modules: the embeddings before the layers
+        parameter.requires_grad_(False)
+    for layer in layers[:n_layers]:
+        layer.requires_grad_(False)
+
+
+def encoder_of(reader: nn.Module) -> nn.Module:
+    """The encoder of a reader's encoder-decoder; the decoder of a model that has nothing else.
+
+    Raises ConfigError where the reader's ``model`` is not one of transformers.
+    """
+    model = getattr(reader, "model", reader)
+    get_encoder = getattr(model, "get_encoder", None)
+    found: Any = get_encoder() if get_encoder is not None else getattr(model, "base_model", None)
+    if not isinstance(found, nn.Module):
+        raise ConfigError(f"{type(model).__name__} has no encoder that could be frozen; leave options.frozen_* out")
+    return found
