@@ -2,6 +2,7 @@
 
 from ragkit.reader.extractive import ExtractiveReader, ReaderScores
 from ragkit.reader.fid import FusionReader
+from ragkit.reader.fido import FidoShape, open_fido
 from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.inputs import InputEncoder, InputOptions, ReaderBatch, pad_spans
 from ragkit.reader.likelihood import AnswerLikelihood, Given
@@ -19,6 +20,7 @@ __all__ = [
     "Explain",
     "ExplainingReader",
     "ExtractiveReader",
+    "FidoShape",
     "FusionOptions",
     "FusionReader",
     "GenerationOptions",
@@ -34,6 +36,7 @@ __all__ = [
     "Span",
     "answer_places",
     "best_spans",
+    "open_fido",
     "open_reader",
     "pad_spans",
     "require_trained",

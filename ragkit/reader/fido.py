@@ -7,16 +7,81 @@ trained further: dropping cross-attention changes what it says.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForConditionalGeneration
 
 from ragkit.errors import ConfigError
+from ragkit.reader.fid import FusionReader
 from ragkit.reader.fido_config import FidoConfig
 from ragkit.reader.fido_model import FidoForConditionalGeneration
+from ragkit.reader.generation import GenerationOptions
+from ragkit.reader.prompts import FusionOptions
+from ragkit.reader.seq2seq import load_seq2seq
 from ragkit.text.models import quiet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FidoShape:
+    """What :func:`convert` makes of a T5: its arguments, as one thing that a configuration can name."""
+
+    period: int = 3
+    kv_heads: int | None = 1
+    decoder_layers: int | None = None
+    encoder_layers: int | None = None
+
+
+def open_fido(  # noqa: PLR0913  as FusionReader.from_pretrained, and the shape
+    model: str,
+    *,
+    shape: FidoShape | None = None,
+    options: FusionOptions | None = None,
+    generation: GenerationOptions | None = None,
+    batch_tokens: int = 8192,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> FusionReader:
+    """A FiD reader over a FiDO model: the T5 or the FiD reader at ``model``, converted to ``shape``.
+
+    A model that is a FiDO already is taken as it is, and must have that shape. None: FiDO's usual one. The other
+    arguments are those of :meth:`FusionReader.from_pretrained`. A converted model is meant to be trained next: what it
+    says without its cross-attentions is not what it learned to say. ConfigError for a shape that does not fit.
+    """
+    wanted = shape or FidoShape()
+    weights = load_seq2seq(model)
+    if isinstance(weights.model, FidoForConditionalGeneration):
+        if shape is not None:
+            _check_shape(weights.model.config, wanted, model)
+    else:
+        converted = convert(
+            weights.model,
+            period=wanted.period,
+            kv_heads=wanted.kv_heads,
+            decoder_layers=wanted.decoder_layers,
+            encoder_layers=wanted.encoder_layers,
+        )
+        smaller = cache_factor(converted, weights.model.config.num_decoder_layers)
+        log.info("%s converted to %s: keys and values of passages are %.0f times smaller", model, wanted, smaller)
+        weights = replace(weights, model=converted)
+    weights = replace(weights, options=options or weights.options, generation=generation or weights.generation)
+    return FusionReader(weights, batch_tokens=batch_tokens, device=device, dtype=dtype)
+
+
+def _check_shape(config: FidoConfig, wanted: FidoShape, model: str) -> None:
+    """Raise ConfigError where a FiDO has another shape; what ``wanted`` leaves open may be anything."""
+    found = FidoShape(
+        config.cross_attention_period, config.num_key_value_heads, config.decoder_layers, config.num_layers
+    )
+    pairs = [(name, getattr(found, name), getattr(wanted, name)) for name in FidoShape.__slots__]
+    other = [f"{name} {there}, not {asked}" for name, there, asked in pairs if asked not in (None, there)]
+    if other:
+        raise ConfigError(f"{model} is a FiDO of another shape ({'; '.join(other)}); leave the shape out to use it")
 
 
 def convert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from transformers import (
 )
 
 from ragkit.errors import ConfigError
+from ragkit.reader import FidoShape, FusionOptions, FusionReader, open_fido, open_reader
 from ragkit.reader.fido import cache_factor, convert, kept_layers, pool_heads
 from ragkit.reader.fido_model import FidoForConditionalGeneration
 from ragkit.text.models import quiet
+
+from .tiny_models import ANSWERS, LINES, QUESTIONS, hits, save_model
 
 SHAPE = {"vocab_size": 61, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4, "dropout_rate": 0.0}
 KINDS = ("t5", "t5_v1_1", "mt5")
@@ -269,3 +273,73 @@ def test_only_the_t5_family_is_converted():
     )
     with pytest.raises(ConfigError, match="made from a T5 or mT5 model, got BartForConditionalGeneration"):
         convert(bart)
+
+
+SMALL = FusionOptions(max_length=64, max_question=16)
+ALL = FidoShape(period=1, kv_heads=None)
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model("t5", tmp_path_factory.mktemp("t5"))
+
+
+def open_small(folder: Path, shape: FidoShape | None) -> FusionReader:
+    return open_fido(str(folder), shape=shape, options=SMALL, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("given", ["joint", "alone", "leave_one_out"])
+def test_the_reader_with_everything_kept_scores_as_fid(t5_folder: Path, given: Any):
+    plain = FusionReader.from_pretrained(str(t5_folder), options=SMALL, device="cpu", dtype="float32")
+    wanted = plain.log_likelihood(QUESTIONS, LINES, ANSWERS, given=given)
+    found = open_small(t5_folder, ALL).log_likelihood(QUESTIONS, LINES, ANSWERS, given=given)
+    torch.testing.assert_close(found.tokens, wanted.tokens, atol=1e-5, rtol=1e-5)
+    less = open_small(t5_folder, FidoShape(period=2, kv_heads=1))
+    assert (less.log_likelihood(QUESTIONS, LINES, ANSWERS, given=given).tokens - wanted.tokens).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["value_norm", "probability", "pre_softmax"])
+def test_the_readers_attention_is_that_of_fid_where_everything_is_kept(t5_folder: Path, kind: Any):
+    """Guards against heads of keys and values that are counted once where they serve several heads."""
+    plain = FusionReader.from_pretrained(str(t5_folder), options=SMALL, device="cpu", dtype="float32")
+    wanted = plain.attention_mass(QUESTIONS, LINES, ANSWERS, kind=kind)
+    found = open_small(t5_folder, ALL).attention_mass(QUESTIONS, LINES, ANSWERS, kind=kind)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    shared = open_small(t5_folder, FidoShape(period=2, kv_heads=2))
+    mass = shared.attention_mass(QUESTIONS, LINES, ANSWERS, kind="probability")
+    torch.testing.assert_close(mass.masked_fill(mass.isinf(), 0.0).sum(-1), torch.ones(3))
+
+
+def test_a_saved_fido_reader_opens_as_one_and_answers_as_before(t5_folder: Path, tmp_path: Path):
+    reader = open_small(t5_folder, FidoShape(period=2, kv_heads=2, encoder_layers=1))
+    reader.save_pretrained(tmp_path / "reader")
+    assert json.loads((tmp_path / "reader" / "ragkit.json").read_text())["kind"] == "fido"
+    passages = [hits(*line) for line in LINES]
+    wanted = reader.answer(QUESTIONS, passages, explain="attention")
+    for loaded in (
+        open_reader(str(tmp_path), device="cpu", dtype="float32"),
+        open_fido(str(tmp_path / "reader"), device="cpu", dtype="float32"),
+        open_fido(
+            str(tmp_path / "reader"),
+            shape=FidoShape(period=2, kv_heads=2),
+            options=SMALL,
+            device="cpu",
+            dtype="float32",
+        ),
+    ):
+        assert loaded.answer(QUESTIONS, passages, explain="attention") == wanted
+    with pytest.raises(ConfigError, match=r"of another shape \(period 2, not 3; kv_heads 2, not 1\); leave the shape"):
+        open_fido(str(tmp_path / "reader"), shape=FidoShape(), device="cpu")
+
+
+def test_the_reader_trains(t5_folder: Path):
+    reader = open_small(t5_folder, FidoShape(period=2, kv_heads=1)).train()
+    optimizer = torch.optim.Adam(reader.parameters(), lr=0.01)
+    losses = []
+    for _ in range(12):
+        loss = reader.answer_nll(QUESTIONS, LINES, ANSWERS)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
