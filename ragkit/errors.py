@@ -83,5 +83,9 @@ class NonFiniteVectors(RagkitError):
     """An encoder produced NaN or infinite vectors; the message names the passages."""
 
 
+class RefreshFailed(RagkitError):
+    """The index could not be refreshed while a retriever trains; the live generation is as it was."""
+
+
 class TrainingDiverged(RagkitError):
     """Too many updates had a loss or a gradient that is not finite."""

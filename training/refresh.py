@@ -36,6 +36,7 @@ from ragkit.retriever import DualEncoder
 from ragkit.retriever.dense import DenseRetriever
 from ragkit.seeding import derive_seed, make_generator
 
+from .refresh_background import BackgroundRefresh, Pending
 from .refresh_clock import Clock
 from .refresh_policy import RefreshEvent, RefreshPolicy, StalenessPolicy
 from .refresh_schedule import RefreshSchedule
@@ -78,9 +79,10 @@ class Refresher:
         self._searched = SearchedRows(len(store))
         self._clock = Clock()
         self._update = -1
-        self._needed: deque[int] = deque(maxlen=_STATES)
+        self._needed: deque[list[int]] = deque(maxlen=_STATES)
         self.retriever = self._open()
         self._passages = self._live_passages()
+        self._background = BackgroundRefresh(policy.background, index_dir, encoder=encoder, sample=self._sample)
         self._held = ExitStack()
         if distributed.is_main():
             self._held.enter_context(index_writer(index_dir))
@@ -125,6 +127,7 @@ class Refresher:
         made_by = self.retriever.index.manifest.encoder
         if made_by is not None and made_by.digest == self.encoder.digest:
             return None
+        self._background.drop()
         scope = "linked" if passage_digest(self.encoder) == self._passages else "all"
         with self._clock.blocked() as waited:
             event = RefreshEvent("switched", update, update, self._refresh(update, scope=scope))
@@ -132,11 +135,13 @@ class Refresher:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, as JSON values, to go in its checkpoint; the generations it names stay on disk."""
-        self._needed.append(self.generation)
+        pending = self._background.pending
+        self._needed.append([self.generation, *([pending.generation] if pending else [])])
         return {
             "update": self._update,
             "generation": self.generation,
             "needed": list(self._needed),
+            "pending": self._background.state(),
             "passages": self._passages,
             "searched": self._searched.state(),
             "clock": self._clock.state(),
@@ -150,31 +155,49 @@ class Refresher:
         """
         if state["generation"] != self.generation:
             self._go_back(state["generation"])
+        self._background.load(state["pending"])
         self._update, self._passages = state["update"], state["passages"]
         self._needed.extend(state["needed"])
         self._searched.load(state["searched"])
         self._clock.load(state["clock"])
 
     def close(self) -> None:
-        """Let go of the index directory; the retriever can still search."""
+        """End the background process and let go of the index directory; the retriever can still search."""
+        self._background.close()
         self._held.close()
 
     def _advance(self, update: int) -> RefreshEvent | None:
-        if not self._is_due(update):
-            return None
-        if self.policy.mode == "drift":
-            kept = self._measured(update)
-            if kept is not None:
-                return kept
-        return RefreshEvent("switched", update, update, self._refresh(update, scope=self.policy.scope))
+        pending = self._background.pending
+        is_due = self._is_due(update, pending.passages if pending else self._passages)
+        switched = None
+        if pending and (self._background.is_over(update) or is_due):  # one at a time: training waits for it
+            made = self._background.finish()
+            self._switch(IndexWriter(self.index_dir), passages=pending.passages)
+            switched = RefreshEvent("switched", update, pending.job.update, made)
+        if not is_due:
+            return switched
+        if self.policy.mode == "async":
+            started = self._started(update)
+            return switched or started
+        kept = self._measured(update) if self.policy.mode == "drift" else None
+        return kept or RefreshEvent("switched", update, update, self._refresh(update, scope=self.policy.scope))
 
-    def _is_due(self, update: int) -> bool:
+    def _is_due(self, update: int, passages: str) -> bool:
         if not self._schedule.due(update):
             return False
-        if passage_digest(self.encoder) != self._passages:
+        if passage_digest(self.encoder) != passages:
             return True
         log.info("refresh due at update %d: the passage tower is as it was, nothing to do", update)
         return False
+
+    def _started(self, update: int) -> RefreshEvent:
+        """The event that says that the background process has begun."""
+        generation = self._begin(update, scope=self.policy.scope)
+        number, lag = generation.writer.number, self.policy.lag(update)
+        passages = "" if self.policy.scope == "hot" else passage_digest(self.encoder)
+        switch_at = None if lag is None else update + lag
+        self._background.start(Pending(generation.job, number, generation.digest, passages, switch_at))
+        return RefreshEvent("started", update, update, Made(number, 0, 0.0, Overlaps()))
 
     def _measured(self, update: int) -> RefreshEvent | None:
         """The event that says that nothing is done, where little enough has drifted."""
@@ -192,8 +215,7 @@ class Refresher:
         generation = self._begin(update, scope=scope)
         made = make_generation(generation, self._sample, rank=distributed.rank(), world=distributed.world_size())
         distributed.barrier()
-        self._switch(generation.writer)
-        self._passages = str(generation.record()["passages"])
+        self._switch(generation.writer, passages=str(generation.record()["passages"]))
         return made
 
     def _begin(self, update: int, *, scope: str) -> NextGeneration:
@@ -208,11 +230,11 @@ class Refresher:
         distributed.barrier()
         return generation
 
-    def _switch(self, writer: IndexWriter) -> None:
+    def _switch(self, writer: IndexWriter, *, passages: str) -> None:
         if distributed.is_main():
-            writer.make_live(keep=self.policy.keep, spare=set(self._needed))
+            writer.make_live(keep=self.policy.keep, spare={number for state in self._needed for number in state})
         distributed.barrier()
-        self.retriever = self._open()
+        self.retriever, self._passages = self._open(), passages
 
     def _go_back(self, number: int) -> None:
         try:

@@ -11,7 +11,7 @@ from ragkit.refresh import Made
 
 from .refresh_schedule import RefreshSchedule
 
-MODES = ("sync", "drift")
+MODES = ("sync", "async", "drift")
 SCOPES = ("all", "hot")
 
 

@@ -37,6 +37,7 @@ from ragkit.refresh.hot import Patch, encode_hot
 from ragkit.retriever import DualEncoder
 from ragkit.retriever.digest import encoder_digest
 from ragkit.retriever.encode import EncodeOptions, encode_corpus, plan_shards
+from ragkit.text.models import quiet
 
 SNAPSHOT = "encoder"
 RECORD = "refresh.json"
@@ -93,6 +94,11 @@ class NextGeneration:
         self.digest = encoder.digest  # reads every weight, so only once
         self.spec = _spec(self.manifest, job.index_dir)
 
+    @staticmethod
+    def place(index_dir: Path) -> Path:
+        """The folder that the next generation of ``index_dir`` is made in."""
+        return IndexWriter(index_dir).folder
+
     def plan(self, rows: Rows | None = None) -> dict[str, Any]:
         """What decides the content, as JSON: an unfinished generation of the same plan is gone on with."""
         hashed = "" if rows is None else hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
@@ -114,7 +120,8 @@ class NextGeneration:
         with self.disk_errors():
             self.writer.begin(self.plan(rows), bytes_needed=needed)
             if not (self.folder / SNAPSHOT / "modules.json").is_file():  # it is put in place whole
-                self.encoder.save_pretrained(self.folder / SNAPSHOT)
+                with quiet():  # a progress bar at every refresh is too much
+                    self.encoder.save_pretrained(self.folder / SNAPSHOT)
             if rows is not None:
                 np.save(self.folder / ROWS, rows)
         failpoint("refresh.begun")
@@ -146,6 +153,8 @@ class NextGeneration:
     def seal(self) -> Manifest:
         """Build the index over the vectors, write record and manifest, fsync and verify; the manifest."""
         with self.disk_errors():
+            for partial in self.folder.glob(".*.part"):  # what a killed process was writing
+                partial.unlink()
             info = self._build()
             (self.folder / RECORD).write_text(json.dumps(self.record(), indent=1) + "\n", encoding="utf-8")
             snapshot = {"model": str((self.folder / SNAPSHOT).resolve()), "options": self.encoder.options.to_dict()}

@@ -36,8 +36,9 @@ def hot_rows(
 ) -> Int64[np.ndarray, " hot"]:
     """The rows to encode anew, ascending: the ``searched`` ones and ``share`` of all ``count`` drawn from the others.
 
+    >>> import numpy as np
     >>> hot_rows(np.array([3, 1, 3]), count=6, share=0.5, seed=0).tolist()
-    [1, 2, 3, 4, 5]
+    [0, 1, 3, 4, 5]
     """
     is_hot = np.zeros(count, dtype=bool)
     is_hot[searched] = True
