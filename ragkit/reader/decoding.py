@@ -85,8 +85,7 @@ class AnswerDecoder:
             generation_config=self.generation_config(options, trie=trie),
             prefix_allowed_tokens_fn=trie.after(start.shape[1]) if trie else None,
         )
-        limit = trie.longest if trie else options.max_tokens
-        return [cut_at_end(line, end=self.tokens.end, limit=limit) for line in found[:, start.shape[1] :].tolist()]
+        return [cut_at_end(line, end=self.tokens.end) for line in found[:, start.shape[1] :].tolist()]
 
 
 def mean_nll(

@@ -86,7 +86,7 @@ def generation_config(
         length_penalty=options.length_penalty,
         early_stopping=False,
         do_sample=False,
-        max_new_tokens=(trie.longest if trie else options.max_tokens) + 1,
+        max_new_tokens=trie.longest + 1 if trie else options.max_tokens,
         min_new_tokens=0 if trie else options.min_tokens,
         decoder_start_token_id=start,
         bos_token_id=start,
@@ -95,14 +95,14 @@ def generation_config(
     )
 
 
-def cut_at_end(ids: Sequence[int], *, end: int, limit: int) -> list[int]:
-    """The tokens before the end token, at most ``limit``.
+def cut_at_end(ids: Sequence[int], *, end: int) -> list[int]:
+    """The tokens before the end token.
 
-    >>> cut_at_end([4, 5, 1, 0], end=1, limit=9), cut_at_end([4, 5, 6], end=1, limit=2)
-    ([4, 5], [4, 5])
+    >>> cut_at_end([4, 5, 1, 0], end=1), cut_at_end([4, 5, 6], end=1)
+    ([4, 5], [4, 5, 6])
     """
     found = list(ids)
-    return found[: found.index(end) if end in found else len(found)][:limit]
+    return found[: found.index(end) if end in found else len(found)]
 
 
 def pad_ids(ids: Sequence[Sequence[int]], *, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -94,6 +94,7 @@ class PromptEncoder:
         self.tokenizer, self.options = tokenizer, options
         self._question = Template(options.question, fields=QUERY_FIELDS)
         self._passage = Template(options.passage, fields=PASSAGE_FIELDS)
+        self._special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self.before, self.after = _special_tokens(tokenizer)
         longest = options.max_question + len(self._ids([self._question.render("")])[0])
         least = len(self.before) + longest + _MIN_TEXT + len(self.after)
@@ -178,8 +179,12 @@ class PromptEncoder:
             verbose=False,
             **limits,
         )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        # a sentencepiece vocabulary holds "</s>" as a piece too, and finds it in a text that is split
+        found: list[list[int]] = encoded["input_ids"]
+        return [
+            ids if self._special.isdisjoint(ids) else [token for token in ids if token not in self._special]
+            for ids in found
+        ]
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -70,17 +70,12 @@ def load_seq2seq(reference: str) -> Seq2SeqWeights:
                     "FiD needs an encoder-decoder (T5, BART, EncoderDecoderModel)"
                 )
             model, report = AutoModelForSeq2SeqLM.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True
+                folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelNotFound(f"{reference} holds no encoder-decoder that transformers can open: {error}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ConfigError(
-            f"{reference} lacks {len(missing)} weights of a {type(model).__name__}: {', '.join(missing[:3])}; "
-            "its files belong to another model or are not complete"
-        )
-    options, generation = _options(settings, most=encoder_positions(model))
+    _check_report(reference, model, report)
+    options, generation = _options(Path(folder), settings, most=encoder_positions(model))
     return Seq2SeqWeights(model, tokenizer, options, generation, reference=reference, is_saved=settings is not None)
 
 
@@ -132,7 +127,13 @@ def decoder_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
     not set it) and then what the tokenizer puts ``before`` a text, unless that is the same (BART: ``</s><s>``).
     Raises ConfigError where a token is missing or model and tokenizer disagree.
     """
-    config: Any = model.config
+    encoder_decoder: Any = model
+    n_words = encoder_decoder.get_encoder().get_input_embeddings().num_embeddings
+    if n_words < len(tokenizer):
+        raise ConfigError(
+            f"the model has {n_words} words and the tokenizer {len(tokenizer)}; they do not belong together"
+        )
+    config = encoder_decoder.config
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if end is None:
         raise ConfigError(
@@ -182,8 +183,27 @@ def warn_of_other_inputs(weights: Seq2SeqWeights, options: FusionOptions) -> Non
         )
 
 
-def _options(settings: dict[str, Any] | None, *, most: int) -> tuple[FusionOptions, GenerationOptions]:
+def _check_report(reference: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Raise ConfigError where transformers left some weights random: they were not in the files, or did not fit."""
+    name, advice = type(model).__name__, "its files belong to another model or are not complete"
+    if report["mismatched_keys"]:
+        shown = "; ".join(
+            f"{key} is {list(found)}, wanted {list(wanted)}"
+            for key, found, wanted in sorted(report["mismatched_keys"])[:3]
+        )
+        raise ConfigError(f"{reference} has weights of another shape than its {name}: {shown}; {advice}")
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ConfigError(f"{reference} lacks {len(missing)} weights of a {name}: {', '.join(missing[:3])}; {advice}")
+
+
+def _options(folder: Path, settings: dict[str, Any] | None, *, most: int) -> tuple[FusionOptions, GenerationOptions]:
     """The options that ragkit saved; else the defaults, within what the encoder takes."""
     if settings is None:
         return replace(FusionOptions(), max_length=min(FusionOptions().max_length, most)), GenerationOptions()
-    return FusionOptions(**settings["inputs"]), GenerationOptions(**settings["generation"])
+    try:
+        return FusionOptions(**settings["inputs"]), GenerationOptions(**settings["generation"])
+    except (TypeError, KeyError) as error:
+        raise ModelNotFound(
+            f"{folder / SETTINGS} is damaged or of a later version ({error}); train or copy the reader again"
+        ) from error

@@ -52,7 +52,7 @@ def test_with_one_passage_it_is_the_plain_model(reader: FusionReader, folder: Pa
         **encoded,
         decoder_input_ids=torch.tensor([reader.decoder.tokens.start]),
         decoder_start_token_id=reader.decoder.tokens.start[0],
-        max_new_tokens=33,
+        max_new_tokens=32,
         min_new_tokens=1,
         eos_token_id=reader.decoder.tokens.end,
         pad_token_id=reader.decoder.tokens.pad,
