@@ -31,11 +31,11 @@ from ragkit.seeding import derive_seed, global_randomness, make_generator
 
 from .batches import BatchPlan
 from .journal import Journal, write_text
-from .policy import TrainPolicy, trained_parameters
+from .policy import TrainedShare, TrainPolicy, build_optimizer
 from .schedule import multiplier
 from .signals import Stop, stop_on_signals
 from .state import Progress, RunState
-from .task import Backward, Task, starts_trained
+from .task import Backward, Paced, Task, starts_trained
 
 __all__ = ["Task", "TrainResult", "train"]
 
@@ -59,6 +59,7 @@ class _Run:
     task: Task
     policy: TrainPolicy
     plan: BatchPlan
+    shares: list[TrainedShare]
     state: RunState
     out: Path
     total: int
@@ -81,13 +82,17 @@ def train(task: Task, policy: TrainPolicy, out: Path) -> TrainResult:
     run.state.resume(out / "checkpoints")
     journal = Journal(out / "log.jsonl", step=run.state.progress.step) if distributed.is_main() else None
     distributed.barrier()
-    with stop_on_signals() as stop:
-        signal = _train_steps(run, journal, stop)
-    progress = run.state.progress
-    if signal:
-        log.warning("stopped by signal %d after step %d; run the same command to go on", signal, progress.step)
-        return TrainResult(progress.step, progress.skipped, {}, signal)
-    figures = _finish(run)
+    try:
+        with stop_on_signals() as stop:
+            signal = _train_steps(run, journal, stop)
+        progress = run.state.progress
+        if signal:
+            log.warning("stopped by signal %d after step %d; run the same command to go on", signal, progress.step)
+            return TrainResult(progress.step, progress.skipped, {}, signal)
+        figures = _finish(run)
+    finally:
+        if run.state.paced is not None:
+            run.state.paced.close()
     distributed.barrier()
     return TrainResult(progress.step, progress.skipped, figures)
 
@@ -112,9 +117,11 @@ def _start(task: Task, policy: TrainPolicy, out: Path) -> _Run:
         "items": len(task.items),
         "computed_in": str(dtype).removeprefix("torch."),
     }
-    optimizer = policy.optimizer.build(task.modules)
-    state = RunState(task.modules, optimizer, settings, Progress())
-    return _Run(task, policy, plan, state, out, total, device, dtype)
+    shares = policy.shares(task.modules)
+    state = RunState(
+        task.modules, build_optimizer(shares), settings, Progress(), task if isinstance(task, Paced) else None
+    )
+    return _Run(task, policy, plan, shares, state, out, total, device, dtype)
 
 
 def _train_steps(run: _Run, journal: Journal | None, stop: Stop) -> int:
@@ -126,6 +133,7 @@ def _train_steps(run: _Run, journal: Journal | None, stop: Stop) -> int:
         _save(run, is_best=_evaluate(run, journal))
     with closing(_steps_to_do(run)) as steps:  # closed before an error is printed: the bar must be gone by then
         for _ in steps:
+            _begin(run, journal)
             line = _step(run)
             is_last = progress.step == run.total
             if journal and (progress.step % save.log_every == 0 or is_last):
@@ -139,6 +147,15 @@ def _train_steps(run: _Run, journal: Journal | None, stop: Stop) -> int:
             if signal and not is_last:
                 return signal
     return 0
+
+
+def _begin(run: _Run, journal: Journal | None) -> None:
+    """Let a paced task do what is due before this update, and log what it says."""
+    if run.state.paced is None:
+        return
+    said = run.state.paced.begin(run.state.progress.step)
+    if journal and said:
+        journal.write({"step": run.state.progress.step + 1, **said})  # of the update: redone with it after a crash
 
 
 def _steps_to_do(run: _Run) -> Generator[int, None, None]:
@@ -156,16 +173,15 @@ def _save(run: _Run, *, is_best: bool) -> None:
 
 def _step(run: _Run) -> dict[str, Any]:
     """One update; its line for the log."""
-    progress, parameters = run.state.progress, trained_parameters(run.task.modules)
+    progress = run.state.progress
     started, step = time.perf_counter(), progress.step
     run.state.optimizer.zero_grad(set_to_none=True)
     for module in run.task.modules.values():
         module.train()
     figures = _gradients(run, step)
-    distributed.sum_gradients(parameters)
-    clip = run.policy.optimizer.clip
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip).detach())
-    rate = _set_learning_rate(run, step)
+    distributed.sum_gradients(parameter for share in run.shares for parameter in share.parameters)
+    norm = math.hypot(*(_clip(share) for share in run.shares))
+    rates = _set_learning_rates(run, step)
     is_finite = math.isfinite(figures["loss"]) and math.isfinite(norm)
     if is_finite:
         run.state.optimizer.step()
@@ -173,7 +189,7 @@ def _step(run: _Run) -> dict[str, Any]:
     if not is_finite:
         _count_skipped(run, figures["loss"], norm)
     line = {"step": progress.step, "epoch": run.plan.epoch(step), **figures}
-    line |= {"learning_rate": rate, "gradient_norm": norm, "seconds": round(time.perf_counter() - started, 4)}
+    line |= {**rates, "gradient_norm": norm, "seconds": round(time.perf_counter() - started, 4)}
     return line if is_finite else {**line, "skipped": progress.skipped}
 
 
@@ -207,13 +223,23 @@ def _weighted(weight: float, device: torch.device) -> Backward:
     return backward
 
 
-def _set_learning_rate(run: _Run, step: int) -> float:
-    policy = run.policy.optimizer
-    warmup = policy.warmup_steps(run.total)
-    rate = policy.learning_rate * multiplier(policy.schedule, step=step, warmup=warmup, total=run.total)
-    for group in run.state.optimizer.param_groups:
-        group["lr"] = rate
-    return rate
+def _clip(share: TrainedShare) -> float:
+    """Bound the norm of the share's gradient, by itself: no model scales another's steps; the norm before."""
+    clip = share.policy.clip
+    return float(torch.nn.utils.clip_grad_norm_(share.parameters, math.inf if clip is None else clip).detach())
+
+
+def _set_learning_rates(run: _Run, step: int) -> dict[str, float]:
+    """Each share's rate for this update, by the name it has in the log."""
+    rates: dict[str, float] = {}
+    for place, share in enumerate(run.shares):
+        policy = share.policy
+        warmup = policy.warmup_steps(run.total)
+        rate = policy.learning_rate * multiplier(policy.schedule, step=step, warmup=warmup, total=run.total)
+        for group in run.state.optimizer.param_groups[2 * place : 2 * place + 2]:
+            group["lr"] = rate
+        rates[f"learning_rate_{share.name}" if share.name else "learning_rate"] = rate
+    return rates
 
 
 def _count_skipped(run: _Run, loss: float, norm: float) -> None:
@@ -258,6 +284,8 @@ def _finish(run: _Run) -> dict[str, float]:
         run.state.load_weights(checkpoint)
         exported = checkpoint.state["progress"]["step"]
         log.info("the best weights by %s are those after step %d", run.policy.save.metric, exported)
+    if run.state.paced is not None:
+        run.state.paced.finish()
     if not distributed.is_main():
         return {}
     with torch.no_grad(), global_randomness(derive_seed(run.policy.seed, "evaluate"), run.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class TrainJob:
     """Train what an experiment names, into ``out``; the same command again resumes it.
 
     ``task(model, data=..., index_dir=...)`` makes the task; the model is ``retriever`` or ``reader``, whichever the
-    experiment configures. An interrupted run has written a checkpoint and exits with 130 (SIGINT) or 143 (SIGTERM).
+    experiment configures, or both (``task(retriever, reader, ..., out=...)``). An interrupted run has written a
+    checkpoint and exits with 130 (SIGINT) or 143 (SIGTERM).
     """
 
     task: Callable[..., Task]
@@ -36,16 +38,23 @@ class TrainJob:
 
     def run(self) -> None:
         """Train, or resume, to the end."""
-        models = [model for model in (self.retriever, self.reader) if model is not None]
-        if len(models) != 1:
-            raise ConfigError(
-                f"an experiment trains one model, the retriever or the reader; {len(models)} are configured "
-                "(start from experiment=dpr, contriever or extractive)"
-            )
-        self.out.mkdir(parents=True, exist_ok=True)
-        task = self.task(models[0], data=self.data, index_dir=self.index_dir)
+        task = self._task()
         result = train(task, self.policy, self.out)
         if result.signal:
             raise SystemExit(128 + result.signal)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in result.figures.items())
         log.info("trained %d steps (%d skipped) into %s  %s", result.steps, result.skipped, self.out, figures)
+
+    def _task(self) -> Task:
+        """The experiment's task, of both models where it takes both."""
+        if {"retriever", "reader"} <= set(inspect.signature(self.task).parameters):
+            self.out.mkdir(parents=True, exist_ok=True)
+            return self.task(self.retriever, self.reader, data=self.data, index_dir=self.index_dir, out=self.out)
+        models = [model for model in (self.retriever, self.reader) if model is not None]
+        if len(models) != 1:
+            raise ConfigError(
+                f"this experiment trains one model, the retriever or the reader; {len(models)} are configured "
+                "(start from experiment=dpr, contriever or extractive; experiment=atlas takes both)"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        return self.task(models[0], data=self.data, index_dir=self.index_dir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -51,18 +51,24 @@ class OptimizerPolicy:
         """The updates of the warm-up in a run of ``total``."""
         return math.ceil(self.warmup * total) if self.warmup < 1 else int(self.warmup)
 
+    def identity(self) -> dict[str, Any]:
+        """Its numbers as JSON values."""
+        return {**asdict(self), "betas": list(self.betas)}
+
     def build(self, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
         """AdamW over the parameters that want a gradient, in the order of the modules; a shared one once."""
-        decayed: list[nn.Parameter] = []
-        spared: list[nn.Parameter] = []
-        for parameter in trained_parameters(modules):
-            (decayed if parameter.ndim >= 2 else spared).append(parameter)  # noqa: PLR2004  a matrix has two axes
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": spared, "weight_decay": 0.0},
-        ]
+        return torch.optim.AdamW(self.groups(trained_parameters(modules)))
+
+    def groups(self, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+        """Two parameter groups, with decay and without, each with all of AdamW's numbers."""
         first, second = self.betas
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(first, second), eps=self.eps)
+        numbers = {"lr": self.learning_rate, "betas": (first, second), "eps": self.eps}
+        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]  # noqa: PLR2004  a matrix has two axes
+        spared = [parameter for parameter in parameters if parameter.ndim < 2]  # noqa: PLR2004
+        return [
+            {"params": decayed, "weight_decay": self.weight_decay, **numbers},
+            {"params": spared, "weight_decay": 0.0, **numbers},
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ class TrainPolicy:
     """A whole run: ``steps`` updates, or ``epochs`` passes over the items where ``steps`` is None.
 
     ``batch_size`` counts the items of an update, over all processes and all of its ``accumulate`` parts.
+    ``optimizers`` gives single modules of a task, by name, an optimizer of their own: its own rate, schedule, decay
+    and clipping; all others have ``optimizer``.
     """
 
     steps: int | None = None
@@ -117,6 +125,7 @@ class TrainPolicy:
     compute: ComputePolicy = field(default_factory=ComputePolicy)
     optimizer: OptimizerPolicy = field(default_factory=OptimizerPolicy)
     save: SavePolicy = field(default_factory=SavePolicy)
+    optimizers: Mapping[str, OptimizerPolicy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None:
@@ -136,9 +145,45 @@ class TrainPolicy:
         When to log, evaluate, save and what to export may change, and so may the number of processes.
         """
         found = asdict(self)
-        del found["save"], found["steps"], found["epochs"], found["compute"]["processes"]
-        found["optimizer"]["betas"] = list(self.optimizer.betas)
+        del found["save"], found["steps"], found["epochs"], found["compute"]["processes"], found["optimizers"]
+        found["optimizer"] = self.optimizer.identity()
+        if self.optimizers:
+            found["optimizers"] = {name: policy.identity() for name, policy in sorted(self.optimizers.items())}
         return found
+
+    def shares(self, modules: Mapping[str, nn.Module]) -> list[TrainedShare]:
+        """Which parameters which optimizer trains: the common one first, then those of single modules.
+
+        Raises:
+            ConfigError: ``optimizers`` names a module that the task does not train.
+        """
+        unknown = sorted(set(self.optimizers) - set(modules))
+        if unknown:
+            raise ConfigError(f"policy.optimizers names {unknown}, and this task trains {sorted(modules)}")
+        own = {name: trained_parameters({name: modules[name]}) for name in self.optimizers}
+        taken = {id(parameter) for parameters in own.values() for parameter in parameters}
+        common = [parameter for parameter in trained_parameters(modules) if id(parameter) not in taken]
+        return [
+            *([TrainedShare("", self.optimizer, common)] if common or not own else []),
+            *(TrainedShare(name, self.optimizers[name], parameters) for name, parameters in own.items()),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedShare:
+    """Some of the parameters and the policy of their optimizer; ``name`` is the module's, "" for the common one."""
+
+    name: str
+    policy: OptimizerPolicy
+    parameters: list[nn.Parameter]
+
+
+def build_optimizer(shares: Sequence[TrainedShare]) -> torch.optim.Optimizer:
+    """One AdamW over all shares: two parameter groups each, in their order, every one with numbers of its own.
+
+    AdamW keeps its state by parameter, so this is an optimizer a share, saved as one.
+    """
+    return torch.optim.AdamW([group for share in shares for group in share.policy.groups(share.parameters)])
 
 
 def trained_parameters(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:

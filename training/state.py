@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ragkit.checkpoint import Checkpoint, newest_checkpoint, point, prune_checkpoints, write_checkpoint
 from ragkit.errors import CheckpointError
 
+from .task import Paced
+
 log = logging.getLogger(__name__)
 
 
@@ -30,12 +32,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """All that changes while a run trains, and ``settings``: what its losses depend on, for comparison."""
+    """All that changes while a run trains, and ``settings``: what its losses depend on, for comparison.
+
+    ``paced`` is the task where it has a state of its own.
+    """
 
     modules: Mapping[str, nn.Module]
     optimizer: torch.optim.Optimizer
     settings: Mapping[str, Any]
     progress: Progress
+    paced: Paced | None = None
 
     def save(self, folder: Path, *, keep: int, is_best: bool) -> None:
         """Write a checkpoint of this moment, move the links, delete what is older than ``keep``."""
@@ -48,6 +54,7 @@ class RunState:
             "settings": dict(self.settings),
             "aliases": aliases,
             "optimizer": numbers,
+            **({"paced": dict(self.paced.state())} if self.paced is not None else {}),
         }
         target = write_checkpoint(folder, step=self.progress.step, tensors=tensors, state=state)
         if is_best:
@@ -73,6 +80,8 @@ class RunState:
         _unflatten(self.optimizer, found.tensors.get("optimizer", {}), found.state["optimizer"])
         for name, value in found.state["progress"].items():
             setattr(self.progress, name, value)
+        if self.paced is not None:
+            self.paced.restore(found.state["paced"])
         log.info("resuming after step %d from %s", self.progress.step, found.folder)
 
     def load_weights(self, checkpoint: Checkpoint) -> None:

@@ -60,6 +60,34 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """What a task may have beside: something that happens between updates, with a state of its own.
+
+    A resumed run calls :meth:`restore` and then :meth:`begin` for its next update, a new one :meth:`begin` for 0.
+    """
+
+    def begin(self, update: int) -> Mapping[str, Any]:
+        """Do what is due before the update that follows ``update`` finished ones; JSON values for the log, or {}."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What :meth:`restore` needs, as JSON values; taken with every checkpoint, after the update."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint's state."""
+        ...
+
+    def finish(self) -> None:
+        """The weights to export are in place, in every process: bring the rest in line with them."""
+        ...
+
+    def close(self) -> None:
+        """The end of the run, or of the process: stop what runs in the background."""
+        ...
+
+
 def starts_trained(task: Task) -> bool:
     """Whether the weights that a run begins with are worth keeping, which is so unless the task says otherwise."""
     return bool(getattr(task, "starts_trained", True))

@@ -20,9 +20,10 @@ def distillation_kl(
 ) -> Float[Tensor, ""]:
     """``KL(softmax(feedback / t_f) || softmax(scores / t))``, summed over passages, averaged over queries; in float32.
 
-    No gradient reaches ``feedback``. ``mask`` is False where there is no passage (a missing hit); such a place has
-    probability 0 on both sides. A query with no passage at all adds nothing and is not counted. Divided by the
-    number of queries only, never by the passages; the gradient on the scores is ``(p - target) / (t * query)``.
+    No gradient reaches ``feedback``. ``mask`` is False where there is no passage (a missing hit); without it those
+    are the places where the score is -inf. Such a place has probability 0 on both sides. A query with no passage at
+    all adds nothing and is not counted. Divided by the number of queries only, never by the passages; the gradient on
+    the scores is ``(p - target) / (t * query)``.
 
     >>> import torch
     >>> round(distillation_kl(torch.zeros(1, 2), torch.tensor([[0.0, 1.0986123]])).item(), 4)  # to (1/4, 3/4)
@@ -31,7 +32,7 @@ def distillation_kl(
     if not (temperature > 0 and feedback_temperature > 0):  # nan too
         raise ConfigError(f"temperatures must be above 0, not {temperature} and {feedback_temperature}")
     if mask is None:
-        mask = torch.ones_like(scores, dtype=torch.bool)
+        mask = ~torch.isneginf(scores)
     has_passage = mask.any(dim=-1, keepdim=True)
     mask_out = ~mask & has_passage  # a line of nothing but -inf has no softmax: it is left as it is and dropped below
     log_p = F.log_softmax(

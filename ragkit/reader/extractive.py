@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from ragkit.device import autocast, resolve_device, resolve_dtype
 from ragkit.errors import ConfigError, InputError
 from ragkit.reader.inputs import InputEncoder, InputOptions
+from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.reading import PassageLogits, Reading, length_batches, read_passage, select
+from ragkit.reader.span_likelihood import NEVER, Answers, likelihood, passage_likelihood
 from ragkit.reader.weights import ReaderWeights, load_weights, positions, save_weights
 from ragkit.types import Passage, Prediction, ScoredPassage
 
@@ -40,6 +42,8 @@ class ExtractiveReader(nn.Module):
     it alone sets the memory, however many passages a question has. ``dtype`` is that of the autocast when answering
     (:func:`ragkit.device.resolve_dtype`); weights stay float32.
     """
+
+    takes_all_answers: ClassVar[bool] = True  # of a question, where a generative reader scores one
 
     def __init__(
         self, weights: ReaderWeights, *, batch_tokens: int = 8192, device: str = "auto", dtype: str = "auto"
@@ -166,7 +170,48 @@ class ExtractiveReader(nn.Module):
             self.train(was_training)
         return [[next(found) for _ in line] for line in passages]
 
-    def _autocast_dtype(self) -> torch.dtype:
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[Passage]],
+        answers: Answers,
+        *,
+        given: Given = "joint",
+    ) -> AnswerLikelihood:
+        """The likelihood of the places where the answer stands (:func:`ragkit.reader.span_likelihood.likelihood`).
+
+        One answer a question, or several of which any counts. InputError for an answer without letters.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            with autocast(self.device, self.autocast_dtype):
+                found = passage_likelihood(self, questions, passages, answers)
+        finally:
+            self.train(was_training)
+        return likelihood(found, given=given)
+
+    def answer_nll(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[Passage]],
+        answers: Answers,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> Float[Tensor, ""]:
+        """Minus the joint log-likelihood, with gradient in the current mode: the mean over questions.
+
+        It needs no gold passage: any passage with the answer may carry it. A question whose answer stands in none of
+        its passages adds a large constant. ``label_smoothing`` must be 0: there are no labels.
+        """
+        if label_smoothing:
+            raise ConfigError(f"an extractive reader has no labels to smooth; label_smoothing is {label_smoothing}")
+        found = passage_likelihood(self, questions, passages, answers)
+        return -likelihood(found, given="joint", floor=NEVER).sums.mean()
+
+    @property
+    def autocast_dtype(self) -> torch.dtype:
         """The format to compute in where the weights are now; resolved, and its reason logged, once a device."""
         if self.device not in self._dtypes:
             self._dtypes[self.device] = resolve_dtype(self.dtype, self.device)
@@ -179,7 +224,7 @@ class ExtractiveReader(nn.Module):
         readings: dict[int, Reading] = {}
         for rows in length_batches([len(one.ids) for one in inputs], budget=self.batch_tokens):
             batch = self.inputs.batch([[inputs[row] for row in rows]]).to(self.device)
-            with autocast(self.device, self._autocast_dtype()):
+            with autocast(self.device, self.autocast_dtype):
                 scores = self(batch.ids, batch.mask, batch.segments)
             start, end, selection = (part[0].double().cpu().numpy() for part in scores)  # [row, token] twice, [row]
             for column, row in enumerate(rows):

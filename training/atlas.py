@@ -1,0 +1,243 @@
+"""ATLAS: a retriever learns from the reader's feedback, the reader from what was retrieved, the index follows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ragkit.corpus import PassageStore
+from ragkit.errors import ConfigError
+from ragkit.feedback import AnsweredQuestions
+from ragkit.reader.protocol import Reader
+from ragkit.refresh import clone_index
+from ragkit.retriever import DualEncoder
+from ragkit.retriever.open import CORPUS
+from ragkit.types import Example
+
+from .data import DataFiles, load_questions
+from .finding import FindingOptions, Found, find_passages
+from .objectives import Objective, Retrieved
+from .refresh import Refresher
+from .refresh_policy import RefreshPolicy
+from .scoring import score_passages
+from .task import Backward
+from .teaching import TeachingOptions, drawn_answers, taught_examples
+from .unlabelled import dev_figures
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AtlasOptions:
+    """Which passages a question gets, and what is trained on them."""
+
+    finding: FindingOptions = field(default_factory=FindingOptions)
+    teaching: TeachingOptions = field(default_factory=TeachingOptions)
+
+
+class AtlasBatch(NamedTuple):
+    """Questions with the passages found for them, and the answer (or answers) that judge these."""
+
+    items: Sequence[Example]
+    found: Found
+    answers: list[Any]
+
+
+class AtlasTask:
+    """A :class:`~.task.Task` and :class:`~.task.Paced`: questions and answers, two models, and the live index.
+
+    In every update: search with the live index, encode the passages found anew with gradient, ask the reader what it
+    thinks of them, and let ``objective`` reach the retriever alone; then, where the reader learns too, its own loss on
+    the same passages reaches the reader alone. Gold passages of the examples are read by a
+    :class:`~.objectives.GoldObjective` only, and to evaluate.
+    """
+
+    def __init__(  # noqa: PLR0913  a constructor: eight at most
+        self,
+        retriever: DualEncoder,
+        reader: Reader | None,
+        *,
+        train: Sequence[Example],
+        dev: Sequence[Example] = (),
+        live: Refresher,
+        objective: Objective,
+        options: AtlasOptions | None = None,
+    ) -> None:
+        options = options or AtlasOptions()
+        self.encoder, self.reader, self.live, self.store = retriever, reader, live, live.store
+        self._dev, self.objective = list(dev), objective
+        self.finding, self.teaching = options.finding, options.teaching
+        _check(retriever, reader, objective=objective, teaching=self.teaching)
+        self.items, n_dropped = taught_examples(train, self.teaching)
+        log.info("%d examples to learn from; %d without an answer dropped", len(self.items), n_dropped)
+        if self.teaching.retriever == "query":
+            retriever.passage_tower.requires_grad_(False)
+        self._update = 0
+        self._searched: list[Int64[np.ndarray, " row"]] = []
+
+    @classmethod
+    def from_files(  # noqa: PLR0913  what the configuration gives
+        cls,
+        retriever: object,
+        reader: Reader | None,
+        *,
+        data: DataFiles,
+        index_dir: Path | None,
+        out: Path,
+        loss: Objective,
+        refresh: RefreshPolicy,
+        options: AtlasOptions | None = None,
+    ) -> AtlasTask:
+        """The task of question files and an index of the passages, which is copied (linked) to ``out/index``.
+
+        The index may be of another encoder than ``retriever``, if its vectors have as many dimensions: let the
+        refresh's schedule begin at 0 then. Raises ConfigError where something is missing.
+        """
+        if not isinstance(retriever, DualEncoder):
+            raise ConfigError(f"experiment=atlas trains a dual encoder, not {type(retriever).__name__}")
+        if data.train is None or index_dir is None:
+            raise ConfigError("experiment=atlas needs questions and an index: data.train=FILE index_dir=DIR")
+        train, dev = load_questions(data.train), load_questions(data.dev)
+        index = clone_index(index_dir, out / "index")
+        seed = (options or AtlasOptions()).teaching.seed
+        queries = [example.question for example in dev or train]
+        live = Refresher(refresh, index, retriever, PassageStore.open(index / CORPUS), queries=queries, seed=seed)
+        return cls(retriever, reader, train=train, dev=dev, live=live, objective=loss, options=options)
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The models that are trained."""
+        trained: dict[str, nn.Module] = {}
+        if self.teaching.retriever != "frozen":
+            trained["retriever"] = self.encoder
+        if self.teaching.reader == "trained":
+            trained["reader"] = cast(nn.Module, self.reader)
+        return trained
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Data, both models, the objective and the options."""
+        models = {
+            "retriever": {"reference": self.encoder.reference, **self.encoder.options.to_dict()},
+            "reader": {"reference": str(getattr(self.reader, "reference", "")), "kind": type(self.reader).__name__},
+        }
+        return {
+            "task": "atlas",
+            "data": _digest(self.items),
+            "corpus": self.store.digest[:16],
+            "models": models,
+            "objective": json.loads(json.dumps(self.objective.settings)),
+            **asdict(self.finding),
+            **asdict(self.teaching),
+        }
+
+    def begin(self, update: int) -> Mapping[str, Any]:
+        """Let the index follow the retriever where that is due; what it did, for the log."""
+        self._update = update
+        if self.teaching.retriever == "frozen" or 0 < update < self.teaching.freeze_retriever_steps:
+            return {}
+        searched = np.concatenate([np.empty(0, np.int64), *self._searched])
+        self._searched = []
+        event = self.live.step(update, searched_rows=searched[:, None])
+        return {} if event is None else event.figures()
+
+    def finish(self) -> None:
+        """Bring the index in line with the weights that are exported."""
+        if self.teaching.retriever != "frozen":
+            self.live.refresh(self._update + 1)
+
+    def state(self) -> Mapping[str, Any]:
+        """The index's, for a checkpoint."""
+        return {"index": self.live.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The index as it was at the checkpoint."""
+        self.live.load(state["index"])
+
+    def close(self) -> None:
+        """Stop what runs in the background and let go of the index."""
+        self.live.close()
+
+    def collate(self, items: Sequence[Example], *, generator: torch.Generator) -> AtlasBatch:
+        """The passages that the live index finds for each question, and the answers that judge them."""
+        found = find_passages(self.live.retriever, items, store=self.store, encoder=self.encoder, options=self.finding)
+        self._searched.append(np.unique(found.rows[found.rows >= 0]))
+        takes_all = bool(getattr(self.reader, "takes_all_answers", False))
+        seed = generator.initial_seed()
+        answers: list[Any] = [item.answers for item in items] if takes_all else drawn_answers(items, seed=seed)
+        return AtlasBatch(items, found, answers)
+
+    def backward(self, batch: AtlasBatch, *, backward: Backward) -> dict[str, float]:
+        """The retriever's objective, then the reader's loss; each has a graph of its own."""
+        asked = AnsweredQuestions([item.question for item in batch.items], batch.found.passages, batch.answers)
+        figures: dict[str, float] = {}
+        if self.teaching.retriever != "frozen" and self._update >= self.teaching.freeze_retriever_steps:
+            loss = self.objective(self._retrieved(batch.items, asked))
+            backward(loss)
+            figures["retriever_loss"] = float(loss.detach())
+        if self.teaching.reader == "trained":
+            loss = self._reader_loss(asked)
+            backward(loss)
+            figures["reader_loss"] = float(loss.detach())
+        return {"loss": sum(figures.values()), **figures}
+
+    def _retrieved(self, items: Sequence[Example], asked: AnsweredQuestions) -> Retrieved:
+        frozen = self.teaching.retriever == "query"
+        scores, mask, queries = score_passages(self.encoder, asked, is_passage_frozen=frozen)
+        return Retrieved(scores, mask, queries, asked, items, self.reader, self.encoder)
+
+    def _reader_loss(self, asked: AnsweredQuestions) -> Float[Tensor, ""]:
+        reader: Any = self.reader
+        n = self.finding.reader_k or self.finding.k
+        passages = [[passage for passage in line if passage.text][:n] for line in asked.passages]
+        loss: Tensor = reader.answer_nll(
+            asked.questions, passages, asked.answers, label_smoothing=self.teaching.label_smoothing
+        )
+        return loss
+
+    def evaluate(self) -> dict[str, float]:
+        """What the live index finds for the dev questions, and how well a reader that learns answers them."""
+        reader = self.reader if self.teaching.reader == "trained" else None
+        return dev_figures(self.live.retriever, self._dev, store=self.store, reader=reader, k=self.finding.k)
+
+    def export(self, out: Path) -> None:
+        """Write OUT/retriever and OUT/reader: those that were trained."""
+        if self.teaching.retriever != "frozen":
+            self.encoder.save_pretrained(out / "retriever")
+        if self.teaching.reader == "trained" and self.reader is not None:
+            self.reader.save_pretrained(out / "reader")
+
+
+def _check(encoder: DualEncoder, reader: Reader | None, *, objective: Objective, teaching: TeachingOptions) -> None:
+    """Raise ConfigError for what cannot work, before anything is computed."""
+    needed = teaching.retriever != "frozen" and objective.needs_reader
+    if reader is None and (needed or teaching.reader == "trained"):
+        raise ConfigError("a retriever that learns from a reader's feedback needs a reader; give reader=RUN")
+    model: Any = reader
+    if teaching.reader == "trained" and not (isinstance(model, nn.Module) and hasattr(model, "answer_nll")):
+        raise ConfigError(f"a {type(reader).__name__} has no loss to be trained by; leave task.teaching.reader=frozen")
+    if teaching.retriever == "query" and encoder.shared:
+        raise ConfigError(
+            "teaching.retriever=query trains the query tower alone, and this encoder has one tower for both; "
+            "give the passages a tower of their own: retriever.shared=false"
+        )
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Sha256 of questions and answers, 16 characters: whether a resumed run has the same data."""
+    total = hashlib.sha256()
+    for example in examples:
+        total.update(
+            repr((example.id, example.question, example.answers, example.target)).encode("utf-8", "surrogatepass")
+        )
+    return total.hexdigest()[:16]

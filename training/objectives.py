@@ -1,0 +1,197 @@
+"""What a retriever is trained for: the reader's feedback, gold passages, or a weighted sum of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ragkit.errors import ConfigError
+from ragkit.feedback import AnsweredQuestions, Feedback, Signal
+from ragkit.losses import contrastive
+from ragkit.reader.protocol import Reader
+from ragkit.retriever import DualEncoder
+from ragkit.types import Example
+
+from .questions import gold_keys, is_gold, passage_keys
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """One batch as the retriever's objectives see it: its scores of the passages it found, with gradient.
+
+    ``scores`` are inner products of vectors made with the weights as they are now, -inf where ``mask`` is False.
+    """
+
+    scores: Float[Tensor, "query passage"]
+    mask: Bool[Tensor, "query passage"]
+    query_vectors: Float[Tensor, "query dim"]
+    asked: AnsweredQuestions
+    items: Sequence[Example]
+    reader: Reader | None
+    encoder: DualEncoder
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss of the retriever: the **mean over the questions of the batch**; a question without passages adds 0."""
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether it asks a reader."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its value depends on, as JSON values."""
+        ...
+
+    def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
+        """The loss, with gradient to the retriever only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackObjective:
+    """A loss between the retriever's scores and a reader's feedback on the same passages.
+
+    ``score_scale`` "sqrt_dim" divides the inner products by the square root of the dimension before the loss and its
+    temperature (Atlas's code, EMDR2's); ``per_passage`` divides the loss by the number of passages as well (the element
+    mean of Atlas's KL): same direction, smaller numbers.
+    """
+
+    signal: Signal
+    loss: Loss
+    score_scale: Literal["none", "sqrt_dim"] = "none"
+    per_passage: bool = False
+
+    @property
+    def needs_reader(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The functions and their options."""
+        options = {"score_scale": self.score_scale, "per_passage": self.per_passage}
+        return {"signal": described(self.signal), "loss": described(self.loss), **options}
+
+    def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
+        """The loss over the questions that have passages, times their share of the batch."""
+        if found.reader is None:
+            raise ConfigError("this objective is a reader's feedback, and there is no reader; give reader=RUN")
+        kept = found.mask.any(dim=-1)
+        if not bool(kept.any()):
+            return found.query_vectors.sum() * 0.0
+        feedback = _kept(self.signal(found.reader, _asked(found.asked, kept)), found.scores.device)
+        scale = math.sqrt(found.encoder.dim) if self.score_scale == "sqrt_dim" else 1.0
+        extra = {} if feedback.token_mask is None else {"token_mask": feedback.token_mask}
+        scores = found.scores[kept]
+        loss = self.loss(scores / scale, _as_wide(feedback.values, scores), **extra)
+        share = float(kept.float().mean())
+        return loss * (share / scores.shape[1] if self.per_passage else share)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldObjective:
+    """DPR's contrastive loss on gold passages: the first of each question against those of the whole batch.
+
+    For a run that has some gold passages beside the reader's feedback; a question without one adds 0.
+    """
+
+    temperature: float = 1.0
+
+    @property
+    def needs_reader(self) -> bool:
+        """It does not."""
+        return False
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its temperature."""
+        return {"loss": "contrastive", "temperature": self.temperature}
+
+    def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
+        """The loss over the questions with a gold passage, times their share of the batch."""
+        rows = [row for row, item in enumerate(found.items) if any(p.text.strip() for p in item.positives)]
+        if len(rows) < 2:  # noqa: PLR2004  one passage has nothing to be told from
+            return found.query_vectors.sum() * 0.0
+        items = [found.items[row] for row in rows]
+        gold = [next(p for p in item.positives if p.text.strip()) for item in items]
+        vectors = found.encoder.passage_vectors(gold)
+        mask = ~is_gold(passage_keys(gold), gold_keys(items)).to(vectors.device)
+        positives = torch.arange(len(rows), device=vectors.device)
+        queries = found.query_vectors[torch.tensor(rows, device=vectors.device)]
+        loss = contrastive(queries, vectors, positives, temperature=self.temperature, mask=mask)
+        return loss * (len(rows) / len(found.items))
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """One objective of a sum, with its weight."""
+
+    objective: Objective
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"the weight of an objective must be 0 or more, not {self.weight}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveSum:
+    """Several objectives at once: ``sum_i weight_i objective_i``."""
+
+    objectives: Mapping[str, Weighted]
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether one of them does."""
+        return any(one.objective.needs_reader for one in self.objectives.values())
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of each, by name, with its weight."""
+        return {name: {**one.objective.settings, "weight": one.weight} for name, one in sorted(self.objectives.items())}
+
+    def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
+        """The weighted sum."""
+        terms = [one.weight * one.objective(found) for one in self.objectives.values() if one.weight]
+        return torch.stack(terms).sum() if terms else found.query_vectors.sum() * 0.0
+
+
+def described(function: Callable[..., Any]) -> dict[str, Any]:
+    """The name of a function, or of a partial's, and the options given."""
+    named = getattr(function, "func", function)
+    return {"name": getattr(named, "__name__", str(named)), **getattr(function, "keywords", {})}
+
+
+def _asked(asked: AnsweredQuestions, kept: Bool[Tensor, " query"]) -> AnsweredQuestions:
+    rows = kept.nonzero().flatten().tolist()
+    return AnsweredQuestions(
+        [asked.questions[row] for row in rows],
+        [asked.passages[row] for row in rows],
+        [asked.answers[row] for row in rows],
+    )
+
+
+def _kept(feedback: Feedback, device: torch.device) -> Feedback:
+    mask = None if feedback.token_mask is None else feedback.token_mask.to(device)
+    return replace(feedback, values=feedback.values.to(device), token_mask=mask)
+
+
+def _as_wide(
+    values: Float[Tensor, "query found *token"], scores: Float[Tensor, "query passage"]
+) -> Float[Tensor, "query passage *token"]:
+    """The feedback with -inf in the columns that no question of the batch fills."""
+    missing = scores.shape[1] - values.shape[1]
+    if not missing:
+        return values
+    return torch.cat([values, values.new_full((len(values), missing, *values.shape[2:]), -torch.inf)], dim=1)
