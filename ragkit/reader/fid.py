@@ -107,7 +107,8 @@ class FusionReader(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass: less memory, about a third more time, the same gradients."""
         model: Any = self.model
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        old_name = "gradient_checkpointing_enable"  # in the first releases of transformers 5
+        getattr(model, "activation_checkpointing_enable", getattr(model, old_name))({"use_reentrant": False})
 
     def answer_nll(
         self,

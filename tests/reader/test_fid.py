@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
 from ragkit.reader.fid import FusionReader
@@ -52,7 +53,7 @@ def test_with_one_passage_it_is_the_plain_model(reader: FusionReader, folder: Pa
         **encoded,
         decoder_input_ids=torch.tensor([reader.decoder.tokens.start]),
         decoder_start_token_id=reader.decoder.tokens.start[0],
-        max_new_tokens=32,
+        max_new_tokens=40,
         min_new_tokens=1,
         eos_token_id=reader.decoder.tokens.end,
         pad_token_id=reader.decoder.tokens.pad,
@@ -103,3 +104,60 @@ def test_contributions_are_shares_largest_first(reader: FusionReader, explain: s
         assert shares == sorted(shares, reverse=True)
         assert {evidence.passage.id for evidence in prediction.evidence} == {passage.id for passage in line}
     assert found[0].evidence[0].contribution > found[0].evidence[-1].contribution
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(folder: Path):
+    """Guards against groups of passages whose gradient is lost in the recomputation; dropout must be drawn again."""
+    gradients, passes = [], []
+    for checkpointed in (False, True):
+        reader = FusionReader.from_pretrained(str(folder), options=SMALL, device="cpu", dtype="float32").train()
+        if checkpointed:
+            reader.enable_gradient_checkpointing()
+        calls: list[int] = []
+        layer = [module for module in reader.model.get_encoder().modules() if isinstance(module, nn.Linear)][0]
+        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            reader.answer_nll(QUESTIONS, LINES, ANSWERS, label_smoothing=0.1).backward()
+        gradients.append([p.grad for n, p in reader.named_parameters() if "pooler" not in n])
+        passes.append(len(calls))
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed, atol=1e-5, rtol=1e-4)
+    assert passes[1] == 2 * passes[0]  # the control: activations were computed twice
+
+
+def test_label_smoothing_adds_the_mean_over_the_vocabulary(reader: FusionReader):
+    with torch.no_grad():
+        memory = reader.encode(QUESTIONS, LINES)
+        targets = reader.decoder.targets(reader.inputs.answers(ANSWERS))
+        log_p = reader.decoder.logits(memory, targets).log_softmax(-1)
+        plain = -log_p.gather(-1, targets.ids[..., None])[..., 0]
+        smooth = 0.8 * plain + 0.2 * -log_p.mean(-1)
+        wanted = torch.stack([line[mask].mean() for line, mask in zip(smooth, targets.mask, strict=True)]).mean()
+        found = reader.answer_nll(QUESTIONS, LINES, ANSWERS, label_smoothing=0.2)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_scoring_leaves_mode_and_graph_alone_and_its_result_can_enter_one(reader: FusionReader):
+    """Guards against feedback that reaches the reader, or that a retriever's loss cannot save for its backward."""
+    reader.train()
+    found = reader.log_likelihood(QUESTIONS, LINES, ANSWERS, given="alone")
+    mass = reader.attention_mass(QUESTIONS, LINES, ANSWERS)
+    assert reader.training
+    assert not found.tokens.requires_grad
+    assert not mass.requires_grad
+    scores = torch.zeros(3, 4, requires_grad=True)
+    (scores.softmax(-1) * found.sums.clamp(min=-99)).sum().backward()
+    assert scores.grad is not None
+    torch.testing.assert_close(found.sums, reader.eval().log_likelihood(QUESTIONS, LINES, ANSWERS, given="alone").sums)
+
+
+def test_bfloat16_is_near_float32(reader: FusionReader, folder: Path):
+    half = FusionReader.from_pretrained(str(folder), options=SMALL, device="cpu", dtype="bfloat16")
+    for given in ("joint", "leave_one_out"):
+        wanted = reader.log_likelihood(QUESTIONS, LINES, ANSWERS, given=given).means
+        found = half.log_likelihood(QUESTIONS, LINES, ANSWERS, given=given).means
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, wanted, atol=0.6, rtol=0.1)
+    assert half.answer(QUESTIONS, [hits(*line) for line in LINES], explain="attention")[0].evidence[0].contribution > 0
+    assert half.model.dtype == torch.float32
