@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -71,7 +73,7 @@ def convert_gguf(file: Path) -> Path:
 def _write(file: Path, folder: Path, *, digest: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415  slow
 
-    with quiet():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar of its own, which quiet() does not reach
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
             model = AutoModelForCausalLM.from_pretrained(

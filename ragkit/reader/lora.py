@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,8 @@ def add_lora(model: PreTrainedModel, options: LoraOptions) -> Any:
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2's layers are transposed
         task_type="CAUSAL_LM",
     )
-    with global_randomness(derive_seed(options.seed, "lora"), torch.device("cpu")):
+    with global_randomness(derive_seed(options.seed, "lora"), torch.device("cpu")), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers under a name that goes away
         return get_peft_model(model, config)
 
 
