@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from ragkit.device import resolve_device, resolve_dtype
 from ragkit.errors import ConfigError
-from ragkit.reader.causal_batch import CausalBatch, Writer, Written, answer_losses, make_batch
-from ragkit.reader.causal_weights import CausalWeights, check_length, end_tokens, load_causal, save_causal
+from ragkit.reader.causal_batch import CausalBatch, Writer, Written, answer_losses, collect_likelihood, make_batch
+from ragkit.reader.causal_weights import CausalWeights, check_length, end_tokens, load_causal, model_digest, save_causal
 from ragkit.reader.context_cache import ContextCache
 from ragkit.reader.evidence import leave_one_out_shares, make_evidence
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
@@ -53,6 +53,9 @@ class CausalReader(nn.Module):
         self.options, self.generation, self.lora = weights.options, weights.generation, lora
         self.inputs = PromptEncoder(weights.tokenizer, weights.options)
         check_length(weights)
+        if lora is not None:  # a checkpoint of the adapters says what they belong to
+            digest = torch.tensor(list(model_digest(weights.model)), dtype=torch.uint8)
+            self.register_buffer("base_digest", digest)
         self.model: Any = weights.model if lora is None else add_lora(weights.model, lora)
         self.batch_tokens = batch_tokens
         self.context = (
@@ -108,6 +111,21 @@ class CausalReader(nn.Module):
     def _base(self) -> PreTrainedModel:
         """The model of transformers, any adapters inside it."""
         found: PreTrainedModel = self.model if self.lora is None else self.model.get_base_model()
+        return found
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """All weights; with adapters these alone and the digest of their model, whose own weights never change."""
+        found: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return found if self.lora is None else {name: found[name] for name in found if _is_learned(name)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take what :meth:`state_dict` gave."""
+        if self.lora is None:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = [name for name in found.missing_keys if _is_learned(name)]
+        if strict and (missing or found.unexpected_keys):
+            raise RuntimeError(f"adapters lack {missing[:3]} or do not know {found.unexpected_keys[:3]}")
         return found
 
     def keep_contexts(self, folder: Path, *, max_bytes: int = 4 * 2**30) -> None:
@@ -237,21 +255,10 @@ class CausalReader(nn.Module):
         self, prompts: Sequence[Prompt], places: Sequence[tuple[int, int]], targets: Sequence[Sequence[int]]
     ) -> AnswerLikelihood:
         """The likelihood of the answer of question ``q`` given prompt ``i``, for every ``places[i] = (q, set)``."""
-        n_sets = max((number for _, number in places), default=-1) + 1
-        n_tokens = max(map(len, targets), default=0)
-        lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64)
-        tokens = torch.zeros(len(targets), n_sets, n_tokens, device=self.device)
-        set_mask = torch.zeros(len(targets), n_sets, dtype=torch.bool, device=self.device)
         with self._answering():
-            for rows, batch in self._batches(prompts, [targets[query] for query, _ in places]):
-                losses = answer_losses(self._base, batch)
-                for row, line in zip(rows, losses, strict=True):
-                    query, number = places[row]
-                    n = len(targets[query])
-                    tokens[query, number, :n] = -line[len(line) - n :]
-                    set_mask[query, number] = True
-        token_mask = torch.arange(n_tokens) < lengths[:, None]
-        return AnswerLikelihood(tokens, token_mask.to(self.device), set_mask)
+            batches = self._batches(prompts, [targets[query] for query, _ in places])
+            scored = ((rows, answer_losses(self._base, batch)) for rows, batch in batches)
+            return collect_likelihood(scored, places, targets, device=self.device)
 
     def _write(self, prompts: Sequence[Prompt]) -> list[Written]:
         choices = self.generation.choices
@@ -287,3 +294,7 @@ class CausalReader(nn.Module):
                 yield
         finally:
             self.train(was_training)
+
+
+def _is_learned(name: str) -> bool:
+    return "lora_" in name or name == "base_digest"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions, generation_config
+from ragkit.reader.likelihood import AnswerLikelihood
 
 NO_TARGET = -1
 
@@ -83,6 +84,32 @@ def answer_losses(
         label_smoothing=label_smoothing,
     )
     return losses.view_as(batch.targets)
+
+
+def collect_likelihood(
+    scored: Iterable[tuple[Sequence[int], Float[Tensor, "row answer"]]],
+    places: Sequence[tuple[int, int]],
+    targets: Sequence[Sequence[int]],
+    *,
+    device: torch.device,
+) -> AnswerLikelihood:
+    """The losses of some rows, batch by batch, as likelihoods.
+
+    Row ``i`` scored the answer ``targets[q]`` of question ``q`` given its set ``s``, where ``places[i]`` is ``(q, s)``.
+    """
+    n_sets = max((number for _, number in places), default=-1) + 1
+    n_tokens = max(map(len, targets), default=0)
+    tokens = torch.zeros(len(targets), n_sets, n_tokens, device=device)
+    set_mask = torch.zeros(len(targets), n_sets, dtype=torch.bool, device=device)
+    for rows, losses in scored:
+        for row, line in zip(rows, losses, strict=True):
+            query, number = places[row]
+            n = len(targets[query])
+            tokens[query, number, :n] = -line[len(line) - n :]
+            set_mask[query, number] = True
+    lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64, device=device)
+    token_mask = torch.arange(n_tokens, device=device) < lengths[:, None]
+    return AnswerLikelihood(tokens, token_mask, set_mask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -103,6 +105,15 @@ def check_length(weights: CausalWeights) -> None:
             f"max_prompt {weights.options.max_prompt} and max_tokens {weights.generation.max_tokens} want {wanted} "
             f"positions, more than the {most} of this model; lower max_prompt"
         )
+
+
+def model_digest(model: nn.Module, about: str = "") -> bytes:
+    """Sha256 of ``about`` and the names, number formats and values of all weights and buffers."""
+    found = hashlib.sha256(about.encode())
+    for name, weight in sorted(model.state_dict().items()):
+        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.digest()
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from ragkit.errors import ConfigError
+from ragkit.reader.causal_weights import model_digest
 from ragkit.reader.context_cache import ContextCache
 from ragkit.reader.packing import Prompt
 from ragkit.reader.reading import length_batches
@@ -51,7 +52,7 @@ class ParallelContext:
         """
         version = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
         if self._digest is None or self._digest[0] != version:
-            self._digest = version, _model_digest(self.model, self.head)
+            self._digest = version, _context_digest(self.model, self.head)
         return self._digest[1]
 
     def states(self, prompts: Sequence[Prompt]) -> dict[Piece, States]:
@@ -168,11 +169,6 @@ def _piece_digest(piece: Piece) -> str:
     return hashlib.sha256(repr(piece).encode()).hexdigest()
 
 
-def _model_digest(model: PreTrainedModel, head: Piece) -> str:
-    found = hashlib.sha256(b"ragkit context 1\n")
+def _context_digest(model: PreTrainedModel, head: Piece) -> str:
     config = {key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "dtype")}
-    found.update(repr((sorted(config.items(), key=lambda item: item[0]), head)).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-        found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    return model_digest(model, repr(("ragkit context 1", sorted(config.items(), key=lambda item: item[0]), head))).hex()

@@ -65,10 +65,10 @@ def test_before_training_it_is_the_bare_model_and_two_processes_draw_the_same(fo
 def test_only_adapters_learn_and_a_saved_reader_has_them_merged(folder: Path, tmp_path: Path):
     """Guards against adapters that are lost on the way to disk, and against a base that moves with them."""
     reader = load(folder)
-    before = {name: weight.clone() for name, weight in reader.state_dict().items()}
+    before = {name: weight.detach().clone() for name, weight in reader.named_parameters()}
     losses = teach(reader, 40)
     assert losses[-1] < 0.5 * losses[0]
-    for name, weight in reader.state_dict().items():
+    for name, weight in reader.named_parameters():
         assert weight.equal(before[name]) != ("lora_" in name), name
     reader.save_pretrained(tmp_path)
     wanted = reader.log_likelihood(QUESTIONS, PASSAGES, ANSWERS).tokens
@@ -90,6 +90,21 @@ def test_a_bfloat16_model_learns_through_float32_adapters(llama: Path, tmp_path:
     assert AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto").dtype == torch.float32
     again = CausalReader.from_pretrained(str(tmp_path), device="cpu", dtype="bfloat16")
     assert [one.text for one in again.answer(QUESTIONS, hits)] == texts
+
+
+def test_a_state_is_the_adapters_and_the_name_of_their_model(llama: Path, tmp_path: Path):
+    """Guards against checkpoints as large as the model, and against adapters put on another one."""
+    reader, again = load(llama), load(llama)
+    teach(reader, 3)
+    state = reader.state_dict()
+    assert {name for name in state if "lora_" not in name} == {"base_digest"}
+    again.load_state_dict(state)
+    found = [one.log_likelihood(QUESTIONS, PASSAGES, ANSWERS).tokens for one in (reader, again)]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    other = load(save_model("llama", tmp_path, seed=4))
+    assert not other.state_dict()["base_digest"].equal(state["base_digest"])
+    with pytest.raises(RuntimeError, match="adapters lack"):
+        again.load_state_dict({"base_digest": state["base_digest"]})
 
 
 def test_adapters_of_the_last_layers_need_no_gradient_below(llama: Path):
