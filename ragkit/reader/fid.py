@@ -56,7 +56,10 @@ class FusionReader(nn.Module):
         self.options, self.generation = weights.options, weights.generation
         self.inputs = PromptEncoder(weights.tokenizer, weights.options)
         self.decoder = AnswerDecoder(
-            weights.model, decoder_tokens(weights.model, weights.tokenizer, before=self.inputs.before)
+            weights.model,
+            decoder_tokens(
+                weights.model, weights.tokenizer, before=self.inputs.before, answer_start=self.inputs.answer_start
+            ),
         )
         check_lengths(weights, n_start=len(self.decoder.tokens.start))
         # a plain ``generate`` of the saved folder then writes the same answers

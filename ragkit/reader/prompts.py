@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -31,6 +32,10 @@ class FusionOptions:
     ``memory``: ``states`` are the encoder's outputs (FiD); ``states_and_words`` adds the word vectors of the input to
     them, so that a decoder whose output is tied to the same vectors can copy. ``closed_book``: a question without
     passages is answered from the question alone; else its answer is the empty prediction.
+
+    ``answer_start`` stands before every answer in the decoder and is not counted as part of it (Atlas:
+    "<extra_id_0>"). Special tokens of the tokenizer work as such in the patterns and in ``answer_start``; written in a
+    question, a passage or an answer they are text.
     """
 
     max_length: int = 200
@@ -39,6 +44,7 @@ class FusionOptions:
     passage: str = "title: {title} context: {text}"
     memory: MemoryForm = "states"
     closed_book: bool = True
+    answer_start: str = ""
 
     def __post_init__(self) -> None:
         if self.max_question < 1:
@@ -94,8 +100,9 @@ class PromptEncoder:
         self.tokenizer, self.options = tokenizer, options
         self._question = Template(options.question, fields=QUERY_FIELDS)
         self._passage = Template(options.passage, fields=PASSAGE_FIELDS)
-        self._special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._special = _special_pattern(tokenizer)
         self.before, self.after = _special_tokens(tokenizer)
+        self.answer_start = self._ids([options.answer_start])[0] if options.answer_start else []
         longest = options.max_question + len(self._ids([self._question.render("")])[0])
         least = len(self.before) + longest + _MIN_TEXT + len(self.after)
         if options.max_length < least:
@@ -122,7 +129,13 @@ class PromptEncoder:
             )
         heads, n_cut = self._questions(questions)
         # a passage's text is tokenised with the space before it, as in one text: byte-level vocabularies need it
-        texts = self._ids([f" {self._passage.render_passage(passage)}" for line in passages for passage in line])
+        texts = self._ids(
+            [
+                f" {self._passage.render(self._text(passage.text), title=self._text(passage.title))}"
+                for line in passages
+                for passage in line
+            ]
+        )
         found = iter(texts)
         lines = [
             [EncoderInput(self._join(head, next(found)), row) for row in range(len(line))]
@@ -135,7 +148,7 @@ class PromptEncoder:
 
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
         """The tokens of each answer, without end token; InputError for an answer that has none."""
-        found = self._ids(answers, cut=False)
+        found = self._ids([self._text(answer) for answer in answers], cut=False)
         empty = [row for row, ids in enumerate(found) if not ids]
         if empty:
             shown = ", ".join(f"{answers[row]!r} (number {row})" for row in empty[:5])
@@ -147,19 +160,19 @@ class PromptEncoder:
         if not questions:
             return [], 0
         limit = self.options.max_question
+        cleaned = [self._text(question) for question in questions]
         encoded = self.tokenizer(
-            [clean_text(question) for question in questions],
+            cleaned,
             add_special_tokens=False,
-            split_special_tokens=True,
             truncation=True,
             max_length=limit + 1,
             return_offsets_mapping=True,
         )
         texts, n_cut = [], 0
-        for question, offsets in zip(questions, encoded["offset_mapping"], strict=True):
+        for question, offsets in zip(cleaned, encoded["offset_mapping"], strict=True):
             is_cut = len(offsets) > limit
             n_cut += is_cut
-            texts.append(clean_text(question)[: offsets[limit - 1][1]] if is_cut else question)
+            texts.append(question[: offsets[limit - 1][1]] if is_cut else question)
         return self._ids([self._question.render(text) for text in texts]), n_cut
 
     def _join(self, head: Sequence[int], text: Sequence[int]) -> list[int]:
@@ -171,20 +184,28 @@ class PromptEncoder:
             return []
         limits: dict[str, Any] = {"truncation": True, "max_length": self.options.max_length} if cut else {}
         encoded = self.tokenizer(
-            [clean_text(text) for text in texts],
+            list(texts),
             add_special_tokens=False,
-            split_special_tokens=True,  # "</s>" written in a passage is text, never the end of it
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
             **limits,
         )
-        # a sentencepiece vocabulary holds "</s>" as a piece too, and finds it in a text that is split
-        found: list[list[int]] = encoded["input_ids"]
-        return [
-            ids if self._special.isdisjoint(ids) else [token for token in ids if token not in self._special]
-            for ids in found
-        ]
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def _text(self, text: str) -> str:
+        """What a user wrote, its special tokens parted: "</s>" in a passage is text, never the end of it.
+
+        The tokenizer's own ``split_special_tokens`` does not do: a sentencepiece vocabulary holds them as pieces too.
+        """
+        return self._special.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", clean_text(text))
+
+
+def _special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    names = sorted({*tokenizer.all_special_tokens, *added}, key=lambda name: (-len(name), name))
+    return re.compile("|".join(re.escape(name) for name in names) or r"(?!)")
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

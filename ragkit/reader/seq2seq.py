@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,18 @@ def require_cross_attention(model: PreTrainedModel) -> None:
         )
 
 
-def decoder_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, before: list[int]) -> DecoderTokens:
+def decoder_tokens(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    before: Sequence[int],
+    answer_start: Sequence[int] = (),
+) -> DecoderTokens:
     """The decoder's start, end and padding, by the model's own settings and the tokenizer.
 
     The end is the tokenizer's EOS, or SEP for a BERT. The start is ``decoder_start_token_id`` (CLS for a BERT that does
-    not set it) and then what the tokenizer puts ``before`` a text, unless that is the same (BART: ``</s><s>``).
+    not set it), then what the tokenizer puts ``before`` a text, unless that is the same (BART: ``</s><s>``), then
+    ``answer_start``.
     Raises ConfigError where a token is missing or model and tokenizer disagree.
     """
     encoder_decoder: Any = model
@@ -154,7 +162,7 @@ def decoder_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
             f"{type(model).__name__} does not say how a decoder starts (decoder_start_token_id) and the tokenizer has "
             "neither CLS nor BOS; set config.decoder_start_token_id"
         )
-    more = () if before == [start] else tuple(before)
+    more = (*(() if list(before) == [start] else before), *answer_start)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
     return DecoderTokens((int(start), *more), int(end), int(pad))
 
@@ -172,7 +180,9 @@ def check_lengths(weights: Seq2SeqWeights, *, n_start: int) -> None:
 def warn_of_other_inputs(weights: Seq2SeqWeights, options: FusionOptions) -> None:
     """One warning where a reader that ragkit saved is to see its inputs in another form than it was trained with."""
     changed = [
-        name for name in ("memory", "question", "passage") if getattr(weights.options, name) != getattr(options, name)
+        name
+        for name in ("memory", "question", "passage", "answer_start")
+        if getattr(weights.options, name) != getattr(options, name)
     ]
     if weights.is_saved and changed:
         log.warning(

@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from ragkit.errors import ConfigError, InputError
 from ragkit.reader.fid import FusionReader
 from ragkit.reader.prompts import ALONE, FusionOptions, PromptEncoder
+from ragkit.reader.seq2seq import Seq2SeqWeights
 from ragkit.types import Passage
 
 from .tiny_models import FAMILIES, PASSAGES, QUESTIONS, hits, make_model, save_model, unigram_tokenizer
@@ -118,3 +120,31 @@ def test_limits_and_templates_are_checked_when_the_reader_is_made():
         FusionOptions(passage="{context}")
     with pytest.raises(ConfigError, match="max_question is 0"):
         FusionOptions(max_question=0)
+
+
+def test_special_tokens_of_a_pattern_work_and_stand_before_every_answer():
+    """Guards against a sentinel that is read letter by letter, as Atlas's readers were never trained to."""
+    model, tokenizer = make_model("t5")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<extra_id_0>"]})
+    model.resize_token_embeddings(len(tokenizer))
+    sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    options = FusionOptions(
+        max_length=64, max_question=16, question="question: {text} answer: <extra_id_0>", answer_start="<extra_id_0>"
+    )
+    reader = FusionReader(Seq2SeqWeights(model, tokenizer, options), device="cpu", dtype="float32")
+    (line,) = reader.inputs.encode(["who <extra_id_0> wrote"], [PASSAGES[:1]]).lines
+    assert line[0].ids.count(sentinel) == 1
+    assert (
+        line[0].ids
+        == tokenizer(
+            f"question: who < extra_id_0> wrote answer: <extra_id_0> title: Hamlet context: {PASSAGES[0].text}"
+        )["input_ids"]
+    )
+    assert reader.decoder.tokens.start == (0, sentinel)
+    assert sentinel not in reader.inputs.answers(["<extra_id_0> rome"])[0]
+    with torch.no_grad():
+        found = reader.log_likelihood(QUESTIONS[:1], [PASSAGES[:1]], ["rome"]).tokens[0, 0]
+        ids = torch.tensor([reader.inputs.encode(QUESTIONS[:1], [PASSAGES[:1]]).lines[0][0].ids])
+        (rome,) = reader.inputs.answers(["rome"])
+        out = model(input_ids=ids, decoder_input_ids=torch.tensor([[0, sentinel, *rome]])).logits.log_softmax(-1)
+    torch.testing.assert_close(found, out[0, torch.arange(1, 2 + len(rome)), [*rome, 1]], atol=1e-5, rtol=1e-5)
