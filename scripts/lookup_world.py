@@ -71,21 +71,23 @@ def make_world(*, names: int = 24, values: int = 24, seed: int = 0) -> World:
     return World((*sorted(fixed), *RELATIONS, *words), tuple(persons[:cut]), tuple(persons[cut:]), facts)
 
 
-def questions(world: World, persons: Sequence[Person], *, distractors: int, seed: int = 0) -> list[Example]:
+def questions(
+    world: World, persons: Sequence[Person], *, distractors: int, namesakes: int = 0, seed: int = 0
+) -> list[Example]:
     """Every person's every relation, with the passage that answers and ``distractors`` that are easily taken for it.
 
-    They share the person or a name and the relation. Distractors of ``persons`` are about ``persons``: what is unseen
-    stays so.
+    One distractor says something else of the person, ``namesakes`` say the same of somebody who shares a name, the rest
+    say it of other persons; none has the answer's value. All are about ``persons``: what is unseen stays so.
     """
     order = random.Random(derive_seed(seed, "questions"))
-    known = set(persons)
     made = []
     for number, (person, relation) in enumerate(itertools.product(persons, RELATIONS)):
-        namesakes = [other for other in persons if other != person and (other[0] == person[0] or other[1] == person[1])]
-        near = [(other, relation) for other in order.sample(namesakes, min(len(namesakes), distractors))]
-        near += [(person, other) for other in order.sample([r for r in RELATIONS if r != relation], 2)]
-        near += [(other, relation) for other in order.sample(sorted(known), distractors)]
-        wrong = [fact for fact in dict.fromkeys(near) if world.facts[fact] != world.facts[person, relation]]
+        alike = [other for other in persons if (other[0] == person[0]) != (other[1] == person[1])]
+        strangers = [other for other in persons if other[0] != person[0] and other[1] != person[1]]
+        near = [(person, other) for other in order.sample([r for r in RELATIONS if r != relation], 1)]
+        near += [(other, relation) for other in order.sample(alike, min(len(alike), namesakes))]
+        near += [(other, relation) for other in order.sample(strangers, min(len(strangers), 2 * distractors))]
+        wrong = [fact for fact in near if world.facts[fact] != world.facts[person, relation]][:distractors]
         order.shuffle(wrong)
         made.append(
             Example(
@@ -93,7 +95,7 @@ def questions(world: World, persons: Sequence[Person], *, distractors: int, seed
                 QUESTION.format(relation=relation, name=" ".join(person)),
                 (world.facts[person, relation],),
                 (world.passage(person, relation, form=order.randrange(len(SENTENCES))),),
-                tuple(world.passage(*fact, form=order.randrange(len(SENTENCES))) for fact in wrong[:distractors]),
+                tuple(world.passage(*fact, form=order.randrange(len(SENTENCES))) for fact in wrong),
             )
         )
     return made

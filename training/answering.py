@@ -36,9 +36,11 @@ class GenerativeOptions:
     ``in_passages`` (any where none does). ``label_smoothing`` is the share spread evenly over the vocabulary.
 
     ``dropout`` replaces the model's own everywhere (None keeps it). ``frozen_layers`` keeps the encoder's embeddings
-    and that many of its lowest layers as they are, ``frozen_encoder`` all of it. ``gradient_checkpointing`` computes
-    activations twice instead of keeping them. Evaluation reads ``dev_passages`` passages (None: the most of
-    ``n_passages``) of the first ``dev_questions`` questions (None: all).
+    and that many of its lowest layers as they are, ``frozen_encoder`` all of it, ``frozen_words`` the word vectors of
+    encoder and decoder (Adam moves every one of them in every step, however few words a batch has, and a decoder that
+    copies by them unlearns it). ``gradient_checkpointing`` computes activations twice instead of keeping them.
+    Evaluation reads ``dev_passages`` passages (None: the most of ``n_passages``) of the first ``dev_questions``
+    questions (None: all).
     """
 
     passages: Literal["retrieved", "gold", "both"] = "retrieved"
@@ -50,6 +52,7 @@ class GenerativeOptions:
     dropout: float | None = None
     frozen_layers: int = 0
     frozen_encoder: bool = False
+    frozen_words: bool = False
     gradient_checkpointing: bool = False
     dev_passages: int | None = None
     dev_questions: int | None = None

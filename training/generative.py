@@ -28,7 +28,7 @@ from .answering import (
 )
 from .data import DataFiles, load_questions
 from .hits import load_cached, with_hits
-from .modules import encoder_of, freeze_layers, set_dropout, weights_digest
+from .modules import TrainedPart, encoder_of, freeze_layers, freeze_words, set_dropout, weights_digest
 
 _SCORED = 32  # dev questions whose answers are scored at once
 
@@ -75,12 +75,13 @@ class GenerativeTask:
         options: GenerativeOptions | None = None,
     ) -> None:
         self.reader, self.options = reader, options or GenerativeOptions()
-        self._module = _module(reader)
+        module = _module(reader)
         self.items, self.counts = generative_items(train, options=self.options)
         log_counts(self.counts, options=self.options)
         self.starts_trained = bool(getattr(reader, "is_trained", True))
-        self._weights_digest = weights_digest(self._module)
-        _prepare(self._module, reader, self.options)
+        self._weights_digest = weights_digest(module)
+        _prepare(module, reader, self.options)
+        self._trained = TrainedPart(module)
         self._dev = list(dev)[: self.options.dev_questions]
         self._dev_passages = [dev_passages(example, options=self.options) for example in self._dev]
 
@@ -113,8 +114,8 @@ class GenerativeTask:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The reader."""
-        return {"reader": self._module}
+        """The reader; its checkpoints hold what is trained."""
+        return {"reader": self._trained}
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -185,6 +186,8 @@ def _prepare(module: nn.Module, reader: GenerativeReader, options: GenerativeOpt
         encoder_of(module).requires_grad_(False)
     elif options.frozen_layers:
         freeze_layers(encoder_of(module), options.frozen_layers)
+    if options.frozen_words:
+        freeze_words(module)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError(
             f"every weight of {reader.reference or type(reader).__name__} is frozen, so there is nothing to train; "

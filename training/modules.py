@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,6 +51,15 @@ def freeze_layers(encoder: nn.Module, n_layers: int) -> None:
         layer.requires_grad_(False)
 
 
+def freeze_words(reader: nn.Module) -> None:
+    """No gradient for the word vectors that a reader's model reads, and for those that it writes by."""
+    model: Any = getattr(reader, "model", reader)
+    decoder: Any = getattr(model, "decoder", model)
+    for part in (model.get_input_embeddings(), model.get_output_embeddings(), decoder.get_input_embeddings()):
+        if part is not None:
+            part.weight.requires_grad_(False)
+
+
 def encoder_of(reader: nn.Module) -> nn.Module:
     """The encoder of a reader's encoder-decoder; the decoder of a model that has nothing else.
 
@@ -61,3 +71,32 @@ def encoder_of(reader: nn.Module) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise ConfigError(f"{type(model).__name__} has no encoder that could be frozen; leave options.frozen_* out")
     return found
+
+
+class TrainedPart(nn.Module):
+    """A module whose state is what training may change: parameters that want a gradient, and buffers.
+
+    Frozen weights are those of the model that a run starts from, which a resumed run must start from too; so the
+    checkpoints of a few adapters on a large model are small, and processes need not be sent what they have.
+    """
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The whole module's state, under its own names, without frozen parameters."""
+        frozen = self._frozen()
+        found: dict[str, Any] = self.whole.state_dict(*args, **options)
+        return {name: value for name, value in found.items() if name not in frozen}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Put a state back; RuntimeError where it lacks a trained weight or has an unknown one."""
+        found = self.whole.load_state_dict(state_dict, strict=False, assign=assign)
+        missing = set(found.missing_keys) - self._frozen()
+        if strict and (missing or found.unexpected_keys):
+            raise RuntimeError(f"the state lacks {sorted(missing)[:3]} and has unknown {found.unexpected_keys[:3]}")
+        return found
+
+    def _frozen(self) -> set[str]:
+        return {name for name, p in self.whole.named_parameters(remove_duplicate=False) if not p.requires_grad}

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ragkit.binding import build
@@ -267,6 +268,11 @@ def test_a_frozen_encoder_and_frozen_layers_do_not_move(fid_dir: Path, examples:
     moved = _moved(_task(fid_dir, examples, frozen_encoder=True), tmp_path / "encoder")
     assert moved
     assert not any("encoder." in name or "shared" in name for name in moved)
+    saved = load_file(next((tmp_path / "encoder" / "checkpoints").glob("step-*2")) / "reader.safetensors")
+    assert set(saved) == moved  # frozen weights are not written
+    moved = _moved(_task(fid_dir, examples, frozen_words=True), tmp_path / "words")
+    assert "model.shared.weight" not in moved
+    assert any("encoder.block.0." in name for name in moved)
     with pytest.raises(ConfigError, match="frozen_layers=9, but T5Stack has 2"):
         _task(fid_dir, examples, frozen_layers=9)
 
@@ -395,7 +401,7 @@ def test_a_resumed_run_has_the_losses_and_weights_of_one_never_stopped(
     found = []
     for out, lengths in ((tmp_path / "whole", [5]), (tmp_path / "parts", [2, 5])):
         for steps in lengths:
-            task = _task(fid_dir, examples, **DRAWS)
+            task = _task(fid_dir, examples, frozen_layers=1, **DRAWS)
             train(task, _policy(steps=steps, optimizer=optimizer), out)
         found.append((_losses(out), task.reader.state_dict()))
     assert found[0][0] == found[1][0]
