@@ -57,7 +57,7 @@ def convert_gguf(file: Path) -> Path:
     if _is_whole(target):
         return target
     if importlib.util.find_spec("gguf") is None:
-        raise MissingPackage(f'{file.name} is a GGUF file, which needs the package gguf: pip install "ragkit[gguf]"')
+        raise MissingPackage(f'{file.name} is a GGUF file, which needs the package gguf: pip install "ragkit[causal]"')
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
     try:

@@ -52,7 +52,7 @@ def add_lora(model: PreTrainedModel, options: LoraOptions) -> Any:
     try:
         from peft import LoraConfig, get_peft_model  # noqa: PLC0415  optional
     except ImportError as error:
-        raise MissingPackage('lora needs the package peft: pip install "ragkit[lora]"') from error
+        raise MissingPackage('lora needs the package peft: pip install "ragkit[causal]"') from error
 
     config = LoraConfig(
         r=options.rank,

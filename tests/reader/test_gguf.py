@@ -161,7 +161,7 @@ def test_a_folder_with_one_gguf_file_is_that_file(file: Path, tmp_path: Path):
 def test_without_the_package_the_error_says_how_to_install_it(file: Path, monkeypatch: pytest.MonkeyPatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
-    with pytest.raises(MissingPackage, match=r'pip install "ragkit\[gguf\]"'):
+    with pytest.raises(MissingPackage, match=r'pip install "ragkit\[causal\]"'):
         convert_gguf(file)
 
 

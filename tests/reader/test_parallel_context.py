@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Mi
 
 from ragkit.errors import ConfigError
 from ragkit.reader.causal import CausalReader
-from ragkit.reader.context_cache import ContextCache
 from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.packing import Prompt
 from ragkit.reader.parallel_context import ParallelContext
@@ -210,41 +207,6 @@ def test_an_entry_under_a_wrong_name_or_damaged_is_computed_again(
         torch.testing.assert_close(reader.log_likelihood(QUESTIONS, LINES, ANSWERS).tokens, wanted, rtol=0, atol=1e-6)
     assert sum("is damaged" in record.getMessage() for record in caplog.records) == 3
     assert entries(tmp_path) == files  # made again
-
-
-def test_the_cache_keeps_to_its_bound_and_what_was_used_last(tmp_path: Path):
-    states = torch.zeros(2, 1, 1, 100, 4)
-    size = 3600
-    cache = ContextCache(tmp_path, max_bytes=size * 3)
-    for row in range(3):
-        cache.put("m" * 64, f"{row}" * 64, states)
-        os.utime(entries(tmp_path)[-1], (row, row))
-    assert cache.get("m" * 64, "0" * 64) is not None  # used now
-    cache.put("m" * 64, "3" * 64, states)
-    kept = {file.stem[0] for file in entries(tmp_path)}
-    assert "1" not in kept
-    assert {"0", "3"} <= kept
-    assert sum(file.stat().st_size for file in entries(tmp_path)) <= size * 3
-    with pytest.raises(ConfigError, match="max_bytes is 0"):
-        ContextCache(tmp_path, max_bytes=0)
-
-
-def test_what_a_dead_process_left_behind_goes_and_a_full_disk_costs_no_answer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    left = tmp_path / "m" / ".x.1.unfinished"
-    left.parent.mkdir()
-    left.write_bytes(b"")
-    os.utime(left, (time.time() - 7200,) * 2)
-    cache = ContextCache(tmp_path)
-    cache.put("m", "p", torch.zeros(2, 1, 1, 1, 4))
-    assert not left.exists()
-    blocked = ContextCache(tmp_path / "file")
-    (tmp_path / "file").write_text("no folder")
-    with caplog.at_level(logging.WARNING):
-        blocked.put("m", "p", torch.zeros(2, 1, 1, 1, 4))
-    assert "could not be kept" in caplog.text
-    assert blocked.get("m", "p") is None
 
 
 def test_models_whose_positions_cannot_be_moved_are_refused(tmp_path: Path):
