@@ -86,6 +86,8 @@ class Refresher:
         self._held = ExitStack()
         if distributed.is_main():
             self._held.enter_context(index_writer(index_dir))
+        if policy.mode == "async":
+            self._background.warm()
 
     def __enter__(self) -> Refresher:
         return self
@@ -153,8 +155,10 @@ class Refresher:
         Raises:
             CheckpointError: that generation is gone or damaged.
         """
-        if state["generation"] != self.generation:
+        if distributed.is_main() and state["generation"] != self.generation:
             self._go_back(state["generation"])
+        distributed.barrier()
+        self.retriever = self._open()
         self._background.load(state["pending"])
         self._update, self._passages = state["update"], state["passages"]
         self._needed.extend(state["needed"])
@@ -238,16 +242,13 @@ class Refresher:
 
     def _go_back(self, number: int) -> None:
         try:
-            if distributed.is_main():
-                IndexWriter(self.index_dir).go_back(number)
+            IndexWriter(self.index_dir).go_back(number)
         except IndexCorrupt as error:
             raise CheckpointError(
                 f"the checkpoint needs generation {number} of {self.index_dir}, and {error}; go on from an earlier "
                 "checkpoint, or begin again in another out="
             ) from error
         log.info("back to generation %d of %s, which the checkpoint needs", number, self.index_dir)
-        distributed.barrier()
-        self.retriever = self._open()
 
     def _open(self) -> DenseRetriever:
         index = open_index(self.index_dir)
@@ -264,7 +265,8 @@ class Refresher:
     def _reported(self, event: RefreshEvent, waited: float) -> RefreshEvent:
         """The event with its times, also in the log."""
         event = replace(event, waited=waited, share=self._clock.share)
-        log.info("update %d: index %s", event.update, _describe(event))
+        if distributed.is_main():
+            log.info("update %d: index %s", event.update, _describe(event))
         return event
 
 

@@ -46,10 +46,15 @@ class BackgroundRefresh:
         self._made: Made | None = None
         self.pending: Pending | None = None
 
+    def warm(self) -> None:
+        """Start the process before it is needed."""
+        self._worker.warm()
+
     def start(self, pending: Pending) -> None:
         """Let the worker make the generation that has begun."""
         self.pending, self._made = pending, None
-        log.info("update %d: generation %d begins in the background", pending.job.update, pending.generation)
+        if distributed.is_main():
+            log.info("update %d: generation %d begins in the background", pending.job.update, pending.generation)
         try:
             self._submit(pending)
         except WorkerDied as death:  # while it was idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -19,6 +20,8 @@ from ragkit.errors import RefreshFailed
 from ragkit.refresh.generation import RefreshJob
 from ragkit.refresh.make import Made
 from ragkit.refresh.staleness import Sample
+
+log = logging.getLogger(__name__)
 
 _GRACE = 5.0  # seconds that a process has to end when asked, and to say why it ended
 _TAIL = 2000  # characters of its log that a message shows
@@ -63,7 +66,7 @@ class Background:
     """A process of ``python -m ragkit.refresh.worker``: it ends with this one, however that ends.
 
     ``log_file`` takes what it prints. ``threads`` are torch's there (None: its default), ``nice`` lowers its priority.
-    The first request starts it, which takes the seconds of importing torch.
+    The first request starts it, unless :meth:`warm` has, which takes the seconds of importing torch.
     """
 
     def __init__(self, log_file: Path, *, threads: int | None = None, nice: int = 0) -> None:
@@ -71,10 +74,17 @@ class Background:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
+    def warm(self) -> None:
+        """Start the process, if none is running."""
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("%s; it was idle, another takes its place", self._death())
+            self._process = None
+        if self._process is None:
+            self._start()
+
     def submit(self, request: Request) -> None:
         """Hand over a request; one at a time."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        self.warm()
         try:
             _pipe(self._process, "stdin").write(request.to_json() + "\n")
             _pipe(self._process, "stdin").flush()
@@ -104,7 +114,6 @@ class Background:
             self._process = None
 
     def _start(self) -> None:
-        self.close()
         self._answers = queue.SimpleQueue()
         environment = dict(os.environ)
         if self._threads is not None:

@@ -147,8 +147,9 @@ class NextGeneration:
         failpoint("refresh.encoded")
 
     def is_encoded(self) -> bool:
-        """Whether the vector files of all processes are there."""
-        return all(path.is_file() for path in self._files())
+        """Whether the vector files of all processes are there, and what is written after them."""
+        last = [path.with_suffix(".json") if self.job.scope == "all" else path for path in self._files()]
+        return all(path.is_file() for path in last)
 
     def seal(self) -> Manifest:
         """Build the index over the vectors, write record and manifest, fsync and verify; the manifest."""

@@ -111,6 +111,25 @@ def test_readers_of_an_old_generation_go_on_after_it_is_pruned(tmp_path: Path) -
     assert live_generation(path).name == "g000004"
 
 
+def test_generations_that_are_spared_stay_and_an_earlier_one_can_be_live_again(tmp_path: Path) -> None:
+    """Silent failure: a resumed run finds the vectors of weights that it has not reached yet."""
+    path = tmp_path / "index"
+    for number in (1, 2, 3):
+        write_index(np.full((4 + number, 4), number, np.float32), IndexSpec(), path)
+        if number == 2:
+            (path / "g000001").rename(path / "kept")  # out of reach of write_index, which spares nothing
+    (path / "kept").rename(path / "g000001")
+    assert prune(path, keep=1, spare={1}) == [path / "g000002"]
+    with index_writer(path) as writer:
+        with pytest.raises(IndexCorrupt, match="g000002"):
+            writer.go_back(2)
+        assert live_generation(path).name == "g000003"
+        assert writer.go_back(1) == path / "g000001"
+    assert len(open_index(path, verify="full")) == 5
+    assert write_index(np.full((9, 4), 9, np.float32), IndexSpec(), path).generation == 2
+    assert sorted(folder.name for folder in path.glob("g*")) == ["g000001", "g000002"]
+
+
 def test_a_disk_that_runs_full_keeps_the_old_index_and_names_the_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

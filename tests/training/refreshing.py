@@ -85,6 +85,7 @@ def run(model: Path, out: Path, *, steps: int = 20, save_every: int = 4, **setti
             for update in range(first):
                 nudge(encoder, update)
             refresher.load(state["refresher"])
+        distributed.barrier()  # or a slow process reads what a fast one has saved since
         rows = None
         for update in range(first, steps):
             event = refresher.step(update, searched_rows=rows)

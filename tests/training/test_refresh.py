@@ -345,3 +345,29 @@ def test_drift_needs_queries(world: ModuleType, encoder: DualEncoder, index_dir:
     store = PassageStore.open(index_dir / "corpus")
     with pytest.raises(ConfigError, match="queries"):
         Refresher(world.policy(mode="drift"), index_dir, encoder, store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("scope", ["all", "hot"])
+def test_two_processes_share_the_passages_and_find_what_one_finds_also_after_one_goes_on_alone(
+    world: ModuleType,
+    unbroken: dict[str, Path],
+    model_dir: Path,
+    tmp_path: Path,
+    run_script: Any,
+    *,
+    mode: str,
+    scope: str,
+) -> None:
+    """Fault 25. Silent failure: a process that searches the generation before, or a share that nobody encoded."""
+    clone_index(unbroken["index"], tmp_path / "one" / "index")
+    wanted = world.run(model_dir, tmp_path / "one", mode=mode, scope=scope)
+    clone_index(unbroken["index"], tmp_path / "index")
+    words = ["refreshing", model_dir, tmp_path, f"mode={mode}", f"scope={scope}"]
+    assert run_script(*words, processes=2, failpoint="index.after_current:2").returncode != 0
+    assert len(open_index(tmp_path / "index", verify="full")) == 60
+    done = run_script(*words, "steps=16", processes=2)
+    assert done.returncode == 0, done.stderr
+    assert len(list(open_index(tmp_path / "index").folder.glob("vectors-*-of-00002.npy"))) == 2
+    assert world.run(model_dir, tmp_path, mode=mode, scope=scope) == wanted
