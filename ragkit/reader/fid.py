@@ -62,7 +62,7 @@ class FusionReader(nn.Module):
             ),
         )
         check_lengths(weights, n_start=len(self.decoder.tokens.start))
-        # a plain ``generate`` of the saved folder then writes the same answers
+        # what a checkpoint brought (a summariser's beams, say) would fill in what ours leaves open
         weights.model.generation_config = self.decoder.generation_config(weights.generation)
         self.batch_tokens, self.dtype = batch_tokens, dtype
         self._dtypes: dict[torch.device, torch.dtype] = {}
@@ -95,6 +95,7 @@ class FusionReader(nn.Module):
         """Write weights, tokenizer and settings; ``AutoModelForSeq2SeqLM`` opens the folder too."""
         config: Any = self.model.config
         kind = "fido" if config.model_type == "fido" else "fid"
+        self.model.generation_config = self.decoder.generation_config(self.generation)  # it may have been changed
         save_seq2seq(Seq2SeqWeights(self.model, self.tokenizer, self.options, self.generation), Path(folder), kind=kind)
 
     @property

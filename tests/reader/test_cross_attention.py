@@ -16,14 +16,14 @@ from ragkit.reader.fusion import Memory
 from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.seq2seq import Seq2SeqWeights
 
-from .tiny_models import ANSWERS, FAMILIES, LINES, QUESTIONS, make_model, save_model
+from .tiny_models import ANSWERS, LINES, ONE_EACH, QUESTIONS, make_model, save_model
 
 SMALL = FusionOptions(max_length=64, max_question=16)
 HEADS, DIM = 4, 8
 PROJECTION = re.compile(r"(EncDecAttention\.|encoder_attn\.|crossattention\.self\.)(q|k|v)\w*$")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ONE_EACH)
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FusionReader:
     folder = save_model(request.param, tmp_path_factory.mktemp(request.param))
     return FusionReader.from_pretrained(str(folder), options=SMALL, device="cpu", dtype="float32")

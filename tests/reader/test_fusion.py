@@ -13,13 +13,13 @@ from ragkit.reader.fid import FusionReader
 from ragkit.reader.fusion import Memory
 from ragkit.reader.prompts import FusionOptions
 
-from .tiny_models import ANSWERS, FAMILIES, LINES, PASSAGES, QUESTIONS, save_model
+from .tiny_models import ANSWERS, LINES, ONE_EACH, PASSAGES, QUESTIONS, save_model
 
 SMALL = FusionOptions(max_length=64, max_question=16)
 WORDS = FusionOptions(max_length=64, max_question=16, memory="states_and_words")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ONE_EACH)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -13,14 +13,14 @@ from ragkit.reader.fid import FusionReader
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
 from ragkit.reader.prompts import FusionOptions
 
-from .tiny_models import FAMILIES, LINES, PASSAGES, QUESTIONS, hits, save_model
+from .tiny_models import LINES, ONE_EACH, PASSAGES, QUESTIONS, hits, save_model
 
 SMALL = FusionOptions(max_length=64, max_question=16)
 HITS = [hits(*line) for line in LINES]
 CHOICES = ("rome", "william shakespeare", "william", "in 1603", "it's 23-16.")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ONE_EACH)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -91,6 +91,10 @@ def test_without_passages_it_answers_from_the_question_or_not_at_all(folder: Pat
     found = reader.answer(QUESTIONS, lines)
     assert found[1].score > float("-inf")
     assert found[1].evidence == ()
+    for explain in ("leave_one_out", "attention"):  # with and without company that has passages
+        assert [one.text for one in reader.answer(QUESTIONS, lines, explain=explain)] == [one.text for one in found]
+        assert reader.answer(QUESTIONS[1:2], [[]], explain=explain)[0].evidence == ()
+    assert reader.attention_mass(QUESTIONS[1:2], [[]], ["rome"]).shape == (1, 0)
     scored = reader.log_likelihood(QUESTIONS[1:2], [[]], ["rome"])
     assert bool(scored.set_mask.all())
     assert torch.isfinite(scored.sums).all()

@@ -35,6 +35,7 @@ def test_a_saved_reader_answers_as_before_and_keeps_its_options(reader: FusionRe
     reader.save_pretrained(tmp_path / "run" / "reader")
     settings = json.loads((tmp_path / "run" / "reader" / "ragkit.json").read_text())
     assert (settings["kind"], settings["version"]) == ("fid", 1)
+    assert json.loads((tmp_path / "run" / "reader" / "generation_config.json").read_text())["num_beams"] == 2
     for folder in (tmp_path / "run", tmp_path / "run" / "reader"):
         loaded = open_reader(str(folder), device="cpu", dtype="float32")
         assert isinstance(loaded, FusionReader)

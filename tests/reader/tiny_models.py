@@ -27,6 +27,7 @@ from ragkit.types import Passage, ScoredPassage
 from .conftest import TEXT, tiny_tokenizer
 
 FAMILIES = ("t5", "bart", "bert", "bert_wide")  # the last: an encoder of another width than the decoder's
+ONE_EACH = ("t5", "bart", "bert_wide")
 
 PASSAGES = [
     Passage("1", "Hamlet is an old play by William Shakespeare", "Hamlet"),
