@@ -105,7 +105,7 @@ def _atlas(state: Mapping[str, Tensor], target: Path, bases: Mapping[str, str | 
              for name, tensor in state.items()}  # fmt: skip
     reader = below(plain, "reader.")
     if reader:
-        options = FusionOptions(max_length=512, max_question=64, question=_ATLAS_QUESTION)
+        options = FusionOptions(max_length=512, max_question=64, question=_ATLAS_QUESTION, answer_start="<extra_id_0>")
         base = bases["base"] or _known(_T5_LM, reader, "shared.weight", what)
         _save_reader(reader, target / "reader", base, options, what=what)
     shared = below(plain, "retriever.contriever.")

@@ -73,7 +73,7 @@ def open_fido(  # noqa: PLR0913  as FusionReader.from_pretrained, and the shape
     return FusionReader(weights, batch_tokens=batch_tokens, device=device, dtype=dtype)
 
 
-def _check_shape(config: FidoConfig, wanted: FidoShape, model: str) -> None:
+def _check_shape(config: Any, wanted: FidoShape, model: str) -> None:
     """Raise ConfigError where a FiDO has another shape; what ``wanted`` leaves open may be anything."""
     found = FidoShape(
         config.cross_attention_period, config.num_key_value_heads, config.decoder_layers, config.num_layers

@@ -65,7 +65,8 @@ class GroupedAttention(nn.Module):
         packed = self._packed(bias.to(queries.dtype), answer=states.shape[1])
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if attentions or self.config._attn_implementation == "eager":  # weights as well as what they read
+        # one step of generation has few rows over many keys: written out it is faster than the fused kernel on a CPU
+        if attentions or states.shape[1] == 1 or self.config._attn_implementation == "eager":
             scores = queries @ keys.transpose(-1, -2) + packed
             weights = scores.softmax(dim=-1, dtype=torch.float32).to(queries.dtype)
             read = F.dropout(weights, dropout) @ values

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -116,10 +117,13 @@ def atlas(reader: PreTrainedModel, retriever: dict[str, Tensor]) -> dict[str, An
 
 
 @pytest.mark.parametrize("untied", [False, True], ids=["one encoder", "query side trained"])
-def test_an_atlas_checkpoint_becomes_a_reader_and_a_retriever(
-    t5_base: Path, bert_base: Path, tmp_path: Path, untied: bool
-):
-    model, _ = make_model("t5")
+def test_an_atlas_checkpoint_becomes_a_reader_and_a_retriever(bert_base: Path, tmp_path: Path, untied: bool):
+    """Guards against a prompt without the sentinel that Atlas's answers begin with, or one spelt out in letters."""
+    model, tokenizer = make_model("t5")
+    tokenizer.add_tokens(AddedToken("<extra_id_0>", special=True))
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
     if untied:
         retriever = old_bert(bert(1), "retriever.query_contriever.") | old_bert(
             bert(2), "retriever.passage_contriever."
@@ -127,9 +131,12 @@ def test_an_atlas_checkpoint_becomes_a_reader_and_a_retriever(
     else:
         retriever = old_bert(bert(1), "retriever.module.contriever.")
     torch.save(atlas(model, retriever), tmp_path / "model.pth.tar")
-    import_checkpoint(tmp_path, tmp_path / "out", base=str(t5_base), retriever_base=str(bert_base))
+    import_checkpoint(tmp_path, tmp_path / "out", base=str(tmp_path / "base"), retriever_base=str(bert_base))
     reader = FusionReader.from_pretrained(str(tmp_path / "out" / "reader"), device="cpu", dtype="float32")
-    assert reader.options.question == "question: {text} answer: <extra_id_0>"
+    sentinel = len(tokenizer) - 1
+    assert reader.decoder.tokens.start == (0, sentinel)
+    ids = reader.inputs.encode(["who"], [PASSAGES[:1]]).lines[0][0].ids
+    assert ids.count(sentinel) == 1
     torch.testing.assert_close(reader.model.shared.weight, model.shared.weight.bfloat16().float())
     encoder = DualEncoder.from_pretrained(str(tmp_path / "out" / "retriever"), device="cpu", dtype="float32")
     assert encoder.shared is not untied
