@@ -33,8 +33,8 @@ class EvalJob:
 
     One field a key of ``conf/eval.yaml``. Several index directories (of one corpus) are fused by ``fusion``.
     ``retriever`` takes the place of the encoder that a dense index names. The reader, if any, answers from the
-    first ``n_passages`` of the ``k`` passages found. ``answers`` are "text" or "regex". ``seed`` is that of the
-    bootstrap.
+    first ``n_passages`` of the ``k`` passages found (0: closed book, where it can). ``answers`` are "text" or "regex".
+    ``seed`` is that of the bootstrap.
     """
 
     data: str | None = None
@@ -57,8 +57,8 @@ class EvalJob:
             return
         if self.data is None or self.index_dir is None or self.out is None:
             raise ConfigError("ragkit eval needs data=, index_dir= and out=, or compare=[RUN_A,RUN_B]")
-        if self.k < 1 or self.n_passages < 1:
-            raise ConfigError(f"k is {self.k} and n_passages {self.n_passages}; both must be at least 1")
+        if self.k < 1 or self.n_passages < 0:
+            raise ConfigError(f"k is {self.k}, wanted 1 or more, and n_passages {self.n_passages}, wanted 0 or more")
         matchers(self.answers)
         require_trained(self.reader)
         files.check_out(self.out, overwrite=self.overwrite)

@@ -93,6 +93,15 @@ def test_a_reader_sees_the_first_passages_and_is_scored(evaluate, tmp_path):
     assert [line["prediction"] for line in predictions][:4] == ["Paris", "Madrid", "Hamlet", ""]
 
 
+def test_a_closed_book_evaluation_gives_the_reader_no_passage(evaluate):
+    """Passages that slipped through would make closed-book figures far too good."""
+    reader = FirstWord()
+    metrics, _ = evaluate(reader=reader, n_passages=0)
+    assert set(reader.n_passages) == {0}
+    assert metrics["n_passages"] == 0
+    assert metrics["hit@1"]["value"] > 0
+
+
 def test_several_indexes_are_fused(evaluate):
     """An index left out of the fusion would go unseen in the figures of the other."""
     seen = []
@@ -151,7 +160,7 @@ def test_ids_that_trec_cannot_hold_cost_only_the_trec_files(evaluate, tmp_path):
         ({"data": None}, "needs data="),
         ({"out": None}, "needs data="),
         ({"k": 0}, "k is 0"),
-        ({"n_passages": 0}, "n_passages 0"),
+        ({"n_passages": -1}, "n_passages -1"),
         ({"answers": "glob"}, "choose from"),
         ({"index_dir": []}, "empty list"),
         ({"compare": ["one"]}, "wants two runs"),
