@@ -64,16 +64,17 @@ class ParallelContext:
         head = self._head(use_cache=not has_gradient)
         pieces = sorted({piece for prompt in prompts for piece in prompt.passages})
         found: dict[Piece, States] = {}
-        if self.cache is not None and not has_gradient:
-            kept = ((piece, self.cache.get(self.digest, _piece_digest(piece))) for piece in pieces)
+        cache, digest = (None, "") if has_gradient or self.cache is None else (self.cache, self.digest)
+        if cache is not None:
+            kept = ((piece, cache.get(digest, _piece_digest(piece))) for piece in pieces)
             found = {piece: states.to(self.model.device) for piece, states in kept if states is not None}
         missing = [piece for piece in pieces if piece not in found]
         for rows in length_batches([len(piece) for piece in missing], budget=self.batch_tokens):
             part = [missing[row] for row in rows]
             for piece, states in zip(part, self._compute(part, head), strict=True):
                 found[piece] = states
-                if self.cache is not None and not has_gradient:
-                    self.cache.put(self.digest, _piece_digest(piece), states)
+                if cache is not None:
+                    cache.put(digest, _piece_digest(piece), states)
         return {**found, (): head}
 
     def _head(self, *, use_cache: bool) -> States:

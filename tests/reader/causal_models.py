@@ -12,15 +12,20 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from ragkit.reader.packing import CausalOptions
 
 FAMILIES = ("llama", "qwen2", "gpt2")
+ROTARY = ("llama", "qwen2", "qwen3", "mistral")
 SMALL = CausalOptions(max_prompt=420, max_question=40, max_passage=96)
 CHAT = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -57,6 +62,12 @@ def make_model(family: str, *, positions: int = 512, seed: int = 3, dim: int = 3
             return LlamaForCausalLM(LlamaConfig(**shape, **ends, **deep, num_key_value_heads=2))
         if family == "qwen2":
             return Qwen2ForCausalLM(Qwen2Config(**shape, **ends, **deep, num_key_value_heads=2))
+        if family == "mistral":
+            return MistralForCausalLM(
+                MistralConfig(**shape, **ends, **deep, num_key_value_heads=2, sliding_window=None)
+            )
+        if family == "qwen3":
+            return Qwen3ForCausalLM(Qwen3Config(**shape, **ends, **deep, num_key_value_heads=2, head_dim=8))
         return GPT2LMHeadModel(GPT2Config(**shape, **ends, n_embd=dim, n_layer=2, n_head=4))
 
 

@@ -17,7 +17,7 @@ from ragkit.reader.packing import Prompt
 from ragkit.reader.parallel_context import ParallelContext
 from ragkit.types import Passage, ScoredPassage
 
-from .causal_models import SMALL, byte_tokenizer, save_model
+from .causal_models import ROTARY, SMALL, byte_tokenizer, save_model
 
 PARALLEL = replace(SMALL, context="parallel")
 PASSAGES = [
@@ -36,7 +36,7 @@ def load(folder: Path, **options: object) -> CausalReader:
     )
 
 
-@pytest.fixture(scope="session", params=["llama", "qwen2"])
+@pytest.fixture(scope="session", params=ROTARY)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(request.param, tmp_path_factory.mktemp(request.param))
 
