@@ -111,14 +111,22 @@ class Refresher:
         Raises:
             NonFiniteVectors, DiskFull: the refresh failed; the live generation is as it was.
         """
-        if searched_rows is not None and self.policy.scope == "hot":
-            self._searched.add(searched_rows, device=self.encoder.device)
+        if searched_rows is not None:
+            self.note_searched(searched_rows)
         if update == self._update:
             return None
         self._update = update
         with self._clock.blocked() as waited:
             event = self._advance(update)
         return self._reported(event, waited.seconds) if event else None
+
+    def note_searched(self, rows: Int64[np.ndarray, "query k"]) -> None:
+        """Remember hits (-1 is none) for scope "hot"; all processes call it alike.
+
+        Called right after the search, and not with the next :meth:`step`, the hits are in a checkpoint between the two.
+        """
+        if self.policy.scope == "hot":
+            self._searched.add(rows, device=self.encoder.device)
 
     def refresh(self, update: int) -> RefreshEvent | None:
         """Bring the index up to the present weights now, all passages, whatever the schedule says; None where it is.
