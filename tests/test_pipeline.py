@@ -115,7 +115,7 @@ def test_a_reader_with_fresh_heads_is_refused(store: PassageStore):
     """Guards against answers at random from reader=minilm, which is meant for training."""
     reader = FirstWordReader()
     reader.is_trained = False  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="fresh heads"):
+    with pytest.raises(ConfigError, match="fresh weights"):
         RetrieveThenRead(WordRetriever(store.digest), store, reader=reader)
 
 

@@ -53,8 +53,8 @@ def require_trained(reader: Reader | None) -> None:
         return
     model = getattr(reader, "reference", "") or "this model"
     raise ConfigError(
-        f"{model} has fresh heads, so it is not a reader and would answer at random; train one from it first: "
-        "ragkit train experiment=extractive reader=MODEL data.train=FILE out=RUN, and give reader=RUN"
+        f"{model} has fresh weights, so it is not a reader and would answer at random; train one from it first: "
+        "ragkit train experiment=extractive (or fid) reader=MODEL data.train=FILE out=RUN, and give reader=RUN"
     )
 
 

@@ -201,7 +201,7 @@ def test_a_reader_with_fresh_heads_is_refused_before_any_work(evaluate, tmp_path
     """`reader=minilm` is for training: its figures would be those of random answers, without a word."""
     reader = FirstWord()
     reader.is_trained = False
-    with pytest.raises(ConfigError, match="fresh heads"):
+    with pytest.raises(ConfigError, match="fresh weights"):
         evaluate(reader=reader, data="no such file")
     assert not (tmp_path / "run").exists()
 

@@ -91,7 +91,7 @@ def test_a_question_answering_model_keeps_its_span_head_and_must_still_be_traine
 
 def test_an_encoder_is_not_opened_as_a_reader(encoder_folder: Path, reader: ExtractiveReader):
     """Guards against answers from random heads, wherever the reader comes from."""
-    with pytest.raises(ConfigError, match=f"{encoder_folder} has fresh heads"):
+    with pytest.raises(ConfigError, match=f"{encoder_folder} has fresh weights"):
         require_trained(reader)
     reader.is_trained = True
     require_trained(reader)
