@@ -140,8 +140,8 @@ class CausalReader(nn.Module):
         """Compute activations again in the backward pass: less memory, about a third more time, the same gradients."""
         if self.context is not None:
             raise ConfigError("context=parallel keeps keys and values, which gradient checkpointing drops; use prefill")
-        base: Any = self._base
-        base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        base, old_name = self._base, "gradient_checkpointing_enable"  # in the first releases of transformers 5
+        getattr(base, "activation_checkpointing_enable", getattr(base, old_name))({"use_reentrant": False})
 
     def answer_nll(
         self,

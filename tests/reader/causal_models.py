@@ -22,10 +22,19 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from ragkit.reader.packing import CausalOptions
+from ragkit.reader.causal import CausalReader
+from ragkit.reader.packing import CausalOptions, Prompt
+from ragkit.types import Passage, ScoredPassage
 
 FAMILIES = ("llama", "qwen2", "gpt2")
 ROTARY = ("llama", "qwen2", "qwen3", "mistral")
+PASSAGES = [
+    Passage("1", "Hamlet is an old play by Shakespeare", "Hamlet"),
+    Passage("2", "Rome was the old city in Italy"),
+    Passage("3", "Paris is in France, the score was 23-16.", "Paris"),
+]
+QUESTIONS = ["who wrote hamlet", "where is rome in italy", "when"]
+ANSWERS = ["shakespeare", "italy", "in 1603"]
 SMALL = CausalOptions(max_prompt=420, max_question=40, max_passage=96)
 CHAT = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -76,3 +85,18 @@ def save_model(family: str, folder: Path, *, chat: bool = False, seed: int = 3) 
     make_model(family, seed=seed).save_pretrained(folder)
     byte_tokenizer(chat=chat).save_pretrained(folder)
     return folder
+
+
+def load(folder: Path, **options: object) -> CausalReader:
+    """A reader of a saved model, in float32 so that batches of any shape agree."""
+    given = {"options": SMALL, "device": "cpu", "dtype": "float32", **options}
+    return CausalReader.from_pretrained(str(folder), **given)  # type: ignore[arg-type]
+
+
+def hits(line: list[Passage]) -> list[ScoredPassage]:
+    return [ScoredPassage(passage, 1.0 / (1 + row)) for row, passage in enumerate(line)]
+
+
+def prompt_of(reader: CausalReader, question: str, line: list[Passage]) -> Prompt:
+    (ids,), _ = reader.inputs.questions([question])
+    return reader.inputs.pack(ids, reader.inputs.passages(line))

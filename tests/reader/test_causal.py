@@ -18,28 +18,23 @@ from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.open import open_reader
 from ragkit.reader.packing import CausalOptions, PromptTemplate
 from ragkit.reader.protocol import ExplainingReader, ScoringReader
-from ragkit.types import Passage, ScoredPassage
+from ragkit.types import Passage
 
-from .causal_models import FAMILIES, SMALL, byte_tokenizer, make_model, save_model
+from .causal_models import (
+    ANSWERS,
+    FAMILIES,
+    PASSAGES,
+    QUESTIONS,
+    SMALL,
+    byte_tokenizer,
+    hits,
+    load,
+    make_model,
+    prompt_of,
+    save_model,
+)
 
-PASSAGES = [
-    Passage("1", "Hamlet is an old play by Shakespeare", "Hamlet"),
-    Passage("2", "Rome was the old city in Italy"),
-    Passage("3", "Paris is in France, the score was 23-16.", "Paris"),
-]
-QUESTIONS = ["who wrote hamlet", "where is rome in italy", "when"]
-ANSWERS = ["shakespeare", "italy", "in 1603"]
 LINES = [PASSAGES, PASSAGES[:1], PASSAGES[:0:-1]]  # 3, 1 and 2 passages
-
-
-def hits(line: list[Passage]) -> list[ScoredPassage]:
-    return [ScoredPassage(passage, 1.0 / (1 + row)) for row, passage in enumerate(line)]
-
-
-def load(folder: Path, **options: object) -> CausalReader:
-    return CausalReader.from_pretrained(
-        str(folder), **{"options": SMALL, "device": "cpu", "dtype": "float32", **options}
-    )
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -50,11 +45,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model("llama", tmp_path_factory.mktemp("llama"))
-
-
-def prompt_of(reader: CausalReader, question: str, line: list[Passage]) -> list[int]:
-    (ids,), _ = reader.inputs.questions([question])
-    return reader.inputs.pack(ids, reader.inputs.passages(line)).ids
 
 
 def plain_log_probs(folder: Path, prompt: list[int], target: list[int]) -> torch.Tensor:
@@ -77,7 +67,7 @@ def test_the_likelihood_is_the_plain_models(folder: Path):
     found = reader.log_likelihood(QUESTIONS, LINES, ANSWERS)
     targets = reader.inputs.answers(ANSWERS)
     for row in range(3):
-        wanted = plain_log_probs(folder, prompt_of(reader, QUESTIONS[row], LINES[row]), targets[row])
+        wanted = plain_log_probs(folder, prompt_of(reader, QUESTIONS[row], LINES[row]).ids, targets[row])
         torch.testing.assert_close(found.tokens[row, 0, : len(wanted)], wanted, atol=1e-5, rtol=1e-5)
         assert found.token_mask[row].sum() == len(wanted)
         assert not found.tokens[row, 0, len(wanted) :].any()
@@ -114,7 +104,7 @@ def test_a_greedy_answer_is_the_plain_models_and_its_score_the_likelihood(folder
     reader = load(folder, generation=GenerationOptions(max_tokens=6), options=replace(SMALL, stop=()))
     predictions = reader.answer(QUESTIONS, [hits(line) for line in LINES])
     for question, line, prediction in zip(QUESTIONS, LINES, predictions, strict=True):
-        ids = prompt_of(reader, question, line)
+        ids = prompt_of(reader, question, line).ids
         written: list[int] = []
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         with torch.no_grad():
@@ -237,7 +227,7 @@ def test_the_loss_is_the_mean_over_questions_of_the_mean_over_tokens(folder: Pat
 
 def test_label_smoothing_spreads_a_share_over_the_vocabulary(llama: Path):
     reader = load(llama)
-    prompt, target = prompt_of(reader, QUESTIONS[0], LINES[0]), reader.inputs.answers(ANSWERS)[0]
+    prompt, target = prompt_of(reader, QUESTIONS[0], LINES[0]).ids, reader.inputs.answers(ANSWERS)[0]
     logits = reader.model(torch.tensor([[*prompt, *target]])).logits[0, len(prompt) - 1 : -1].detach()
     log_p = F.log_softmax(logits, -1)
     nll = -log_p[torch.arange(len(target)), target]
@@ -351,6 +341,6 @@ def test_the_mode_is_as_it_was(llama: Path):
 
 def test_options_of_a_chat_model_are_its_template(tmp_path: Path):
     reader = load(save_model("llama", tmp_path, chat=True), options=CausalOptions(max_prompt=420, max_question=40))
-    text = reader.tokenizer.decode(prompt_of(reader, QUESTIONS[0], PASSAGES[:1]))
+    text = reader.tokenizer.decode(prompt_of(reader, QUESTIONS[0], PASSAGES[:1]).ids)
     assert text.startswith("<|start|>user\nAnswer the question")
     assert text.endswith("<|end|>\n<|start|>assistant\nAnswer:")

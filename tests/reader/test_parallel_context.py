@@ -15,25 +15,16 @@ from ragkit.reader.causal import CausalReader
 from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.packing import Prompt
 from ragkit.reader.parallel_context import ParallelContext
-from ragkit.types import Passage, ScoredPassage
 
-from .causal_models import ROTARY, SMALL, byte_tokenizer, save_model
+from .causal_models import ANSWERS, PASSAGES, QUESTIONS, ROTARY, SMALL, byte_tokenizer, hits, prompt_of, save_model
+from .causal_models import load as load_plain
 
 PARALLEL = replace(SMALL, context="parallel")
-PASSAGES = [
-    Passage("1", "Hamlet is an old play by Shakespeare", "Hamlet"),
-    Passage("2", "Rome was the old city in Italy"),
-    Passage("3", "Paris is in France, the score was 23-16.", "Paris"),
-]
-QUESTIONS = ["who wrote hamlet", "where is rome in italy", "when"]
-ANSWERS = ["shakespeare", "italy", "in 1603"]
 LINES = [PASSAGES, PASSAGES[:1], []]
 
 
 def load(folder: Path, **options: object) -> CausalReader:
-    return CausalReader.from_pretrained(
-        str(folder), **{"options": PARALLEL, "device": "cpu", "dtype": "float32", **options}
-    )
+    return load_plain(folder, **{"options": PARALLEL, **options})
 
 
 @pytest.fixture(scope="session", params=ROTARY)
@@ -44,11 +35,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model("llama", tmp_path_factory.mktemp("llama"))
-
-
-def prompt_of(reader: CausalReader, question: str, line: list[Passage]) -> Prompt:
-    (ids,), _ = reader.inputs.questions([question])
-    return reader.inputs.pack(ids, reader.inputs.passages(line))
 
 
 def masked_log_probs(folder: Path, prompt: Prompt, target: list[int], *, all_tokens: bool = False) -> torch.Tensor:
@@ -120,7 +106,7 @@ def test_batches_do_not_change_what_is_found(folder: Path):
 
 def test_an_answer_is_written_as_it_is_scored(folder: Path):
     """Guards against new tokens that stand at the wrong place after a joined context."""
-    asked = [[ScoredPassage(passage, 1.0) for passage in line] for line in LINES]
+    asked = [hits(line) for line in LINES]
     options = {"generation": GenerationOptions(max_tokens=5), "options": replace(PARALLEL, stop=())}
     reader = load(folder, **options)
     for found, question, line in zip(reader.answer(QUESTIONS, asked), QUESTIONS, LINES, strict=True):
