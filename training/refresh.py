@@ -78,7 +78,7 @@ class Refresher:
             raise ConfigError("refresh mode drift measures staleness on queries, and there are none: give queries=")
         self._searched = SearchedRows(len(store))
         self._clock = Clock()
-        self._update = -1
+        self._update, self._is_outside = -1, False
         self._needed: deque[list[int]] = deque(maxlen=_STATES)
         self.retriever = self._open()
         self._passages = self._live_passages()
@@ -196,11 +196,18 @@ class Refresher:
 
     def _is_due(self, update: int, passages: str) -> bool:
         if not self._schedule.due(update):
+            self._warn_outside(update)
             return False
         if passage_digest(self.encoder) != passages:
             return True
         log.info("refresh due at update %d: the passage tower is as it was, nothing to do", update)
         return False
+
+    def _warn_outside(self, update: int) -> None:
+        is_outside = bool(self._schedule.ranges) and self._schedule.rate(update) is None
+        if is_outside and not self._is_outside and distributed.is_main():
+            log.warning("update %d is in no range of refresh.schedule=%s: no refresh", update, self.policy.schedule)
+        self._is_outside = is_outside
 
     def _started(self, update: int) -> RefreshEvent:
         """The event that says that the background process has begun."""
@@ -274,7 +281,7 @@ class Refresher:
         """The event with its times, also in the log."""
         event = replace(event, waited=waited, share=self._clock.share)
         if distributed.is_main():
-            log.info("update %d: index %s", event.update, _describe(event))
+            log.info("update %d: index %s", event.update, event.describe())
         return event
 
 
@@ -283,12 +290,3 @@ def _draw_sample(queries: Sequence[str], policy: StalenessPolicy, *, seed: int) 
     asked = sorted({query for query in queries if query.strip()}) if policy.queries else []
     order = torch.randperm(len(asked), generator=make_generator(seed, "staleness"))[: policy.queries]
     return Sample(tuple(asked[place] for place in order.tolist()), policy.k, policy.pool)
-
-
-def _describe(event: RefreshEvent) -> str:
-    made, overlaps = event.made, event.made.overlaps
-    parts = [f"generation {made.generation} {event.kind}", f"{made.encoded:,} passages encoded"]
-    parts.append(f"made in {made.seconds:.1f} s, training waited {event.waited:.1f} s ({event.share:.0%} of all time)")
-    if overlaps.before is not None:
-        parts.append(f"{overlaps.before:.0%} of the fresh hits were found before")
-    return ", ".join(parts)

@@ -136,3 +136,14 @@ class RefreshEvent:
             "refresh_share": round(self.share, 4),
             **{f"refresh_overlap_{name}": value for name, value in overlaps.items() if value is not None},
         }
+
+    def describe(self) -> str:
+        """The same in a sentence."""
+        made, before = self.made, self.made.overlaps.before
+        parts = [f"generation {made.generation} {self.kind}"]
+        if self.kind != "started":
+            parts.append(f"{made.encoded:,} passages encoded in {made.seconds:.1f} s")
+            parts.append(f"training waited {self.waited:.1f} s ({self.share:.0%} of all time so far)")
+        if before is not None:
+            parts.append(f"{before:.0%} of the fresh hits were found before")
+        return ", ".join(parts)

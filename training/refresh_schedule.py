@@ -46,7 +46,7 @@ class RefreshSchedule:
         if text == "never":
             return cls()
         if text == "-1":
-            return cls((RefreshRange(0, 1, 1),))
+            return cls((RefreshRange(0, None, 1 << 32),))
         if text.isdecimal():
             text = f"0-:{text}"
         ranges = tuple(_parse_range(part, whole=f"{schedule}") for part in text.split(","))

@@ -182,6 +182,16 @@ def test_what_was_done_is_told_for_the_log(world: ModuleType, encoder: DualEncod
     json.dumps(figures)
 
 
+def test_an_update_in_no_range_is_said_once(
+    world: ModuleType, encoder: DualEncoder, index_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Silent failure: a schedule that ends before the training does, and nobody notices."""
+    with start(world, index_dir, encoder, schedule="0-3:2,5-9:2") as refresher:
+        for update in range(7):
+            refresher.step(update)
+    assert [record.args[0] for record in caplog.records if "in no range" in record.message] == [3]
+
+
 def test_a_second_call_for_the_same_update_does_nothing(
     world: ModuleType, encoder: DualEncoder, index_dir: Path
 ) -> None:
@@ -270,7 +280,7 @@ def test_a_state_whose_generation_is_gone_is_refused(world: ModuleType, encoder:
             refresher.load({**state, "generation": 7})
 
 
-PLACES = ["refresh.begun:2", "refresh.encoded:2", "index.sealed:2", "index.before_current:2"]
+PLACES = ["refresh.begun:2", "refresh.encoded:2", "index.sealed:2", "index.before_current:2", "index.after_current:3"]
 
 
 @pytest.fixture(scope="module")
@@ -287,11 +297,11 @@ def unbroken(world: ModuleType, model_dir: Path, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize(
     ("place", "scope"),
     [
-        ("index.after_current:3", "all"),
-        *(pytest.param(place, "all", marks=pytest.mark.slow) for place in PLACES),
-        pytest.param("refresh.hot_window:2", "hot", marks=pytest.mark.slow),
+        *((place, "all") for place in PLACES),
+        ("refresh.hot_window:2", "hot"),
     ],
 )
+@pytest.mark.slow
 def test_killed_during_a_refresh_and_resumed_finds_what_an_unbroken_run_found(
     world: ModuleType,
     unbroken: dict[str, Path],
