@@ -32,3 +32,10 @@ def rules() -> ModuleType:
 def worlds(root: Path) -> ModuleType:
     """scripts/answers_world.py."""
     return load(root / "scripts" / "answers_world.py")
+
+
+@pytest.fixture(scope="session")
+def models(root: Path, worlds: ModuleType) -> ModuleType:
+    """scripts/answers_models.py, which imports the world by its name."""
+    del worlds
+    return load(root / "scripts" / "answers_models.py")

@@ -27,11 +27,11 @@ def test_a_reader_without_cross_attention_is_refused_by_name(rules):
         attention(rules.RuleReader({}), AnsweredQuestions(["a"], [PASSAGES], ["2"]))
 
 
-def test_kinds_of_a_real_reader_differ(worlds):
+def test_kinds_of_a_real_reader_differ(worlds, models):
     """The value norms and the place of the softmax must reach the reader, not only its signature."""
     world = worlds.make_world(worlds.Size(entities=30, words=12, name=2, values=8))
-    reader = worlds.make_reader(world, dim=16)
-    asked = AnsweredQuestions([world.examples[0].question], [list(world.passages[:3])], [world.examples[0].answers[0]])
+    reader = models.make_reader(world, dim=32)
+    asked = AnsweredQuestions([world.examples[0].question], [world.passages[:3]], [world.examples[0].answers[0]])
     found = {kind: attention(reader, asked, kind=kind).values for kind in ("value_norm", "probability", "pre_softmax")}
     torch.testing.assert_close(found["probability"].sum(), torch.tensor(1.0))
     assert (found["value_norm"] - found["probability"]).abs().max() > 1e-3

@@ -34,14 +34,12 @@ from ragkit.training.teaching import TeachingOptions
 EMDR2 = FeedbackObjective(likelihood, partial(marginal_nll, temperature=0.3))
 
 
-@pytest.fixture(scope="module")
-def worlds(root: Path) -> ModuleType:
-    """scripts/answers_world.py."""
-    spec = importlib.util.spec_from_file_location("answers_world", root / "scripts" / "answers_world.py")
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["answers_world"] = module
+    sys.modules[path.stem] = module  # the other script imports it by its name
     spec.loader.exec_module(module)
     return module
 
@@ -49,30 +47,31 @@ def worlds(root: Path) -> ModuleType:
 class Place:
     """A world with the index of its untrained retriever, and runs on copies of it."""
 
-    def __init__(self, worlds: ModuleType, folder: Path) -> None:
-        self.worlds, self.folder = worlds, folder
+    def __init__(self, scripts: Path, folder: Path) -> None:
+        worlds, self.models = (_load(scripts / f"answers_{name}.py") for name in ("world", "models"))
+        self.folder, self.judge = folder, worlds.SimulatedReader
         self.world = worlds.make_world(worlds.Size(entities=300, words=30, name=3, values=60))
         self.index = folder / "index"
-        worlds.make_index(self.index, worlds.make_retriever(self.world, dim=32), self.world.passages)
+        worlds.make_index(self.index, self.models.make_retriever(self.world, dim=32), self.world.passages)
 
     def task(
         self, name: str, *, schedule: str = "20", objective: Any = EMDR2, reader: Any = None, **given: Any
     ) -> AtlasTask:
         finding = FindingOptions(**{"k": 8, **given.pop("finding", {})})
         options = AtlasOptions(finding=finding, teaching=TeachingOptions(**given.pop("teaching", {})))
-        encoder = given.pop("encoder", None) or self.worlds.make_retriever(self.world, dim=32)
+        encoder = given.pop("encoder", None) or self.models.make_retriever(self.world, dim=32)
         clone_index(self.index, self.folder / name / "index")
         store = PassageStore.open(self.folder / name / "index" / "corpus")
         policy = RefreshPolicy(schedule=schedule, staleness=StalenessPolicy(queries=0))
         live = Refresher(policy, self.folder / name / "index", encoder, store)
         taught, asked = self.world.split()
-        judge = reader or self.worlds.SimulatedReader(self.world)
+        judge = reader or self.judge(self.world)
         return AtlasTask(encoder, judge, train=taught, dev=asked, live=live, objective=objective, options=options)
 
 
 @pytest.fixture(scope="module")
-def place(worlds: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(worlds, tmp_path_factory.mktemp("atlas"))
+def place(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(root / "scripts", tmp_path_factory.mktemp("atlas"))
 
 
 def _policy(steps: int, *, learning_rate: float = 0.02, **save: Any) -> TrainPolicy:
@@ -151,7 +150,7 @@ def test_query_side_training_leaves_the_passage_tower_bit_identical(place: Place
     from ragkit.retriever import DualEncoder
     from ragkit.retriever.tower import Tower
 
-    shared = place.worlds.make_retriever(place.world, dim=32)
+    shared = place.models.make_retriever(place.world, dim=32)
     with pytest.raises(ConfigError, match=r"retriever\.shared=false"):
         place.task("query shared", encoder=shared, teaching={"retriever": "query"})
     own: Tower = shared.query_tower.copied()
@@ -166,7 +165,7 @@ def test_query_side_training_leaves_the_passage_tower_bit_identical(place: Place
 
 def test_each_loss_reaches_only_its_own_model_and_each_model_has_its_own_optimizer(place: Place):
     """Joint training: two rates in the log, both models move, and the reader moves by its own loss alone."""
-    reader = place.worlds.make_reader(place.world, dim=16)
+    reader = place.models.make_reader(place.world, dim=48)
     start = {name: weight.clone() for name, weight in reader.state_dict().items()}
     policy = _policy(3, log_every=1)
     policy = TrainPolicy(
@@ -191,7 +190,7 @@ def test_a_frozen_retriever_is_not_touched_until_its_step(place: Place):
     task = place.task(
         "later",
         teaching={"reader": "trained", "freeze_retriever_steps": 2},
-        reader=place.worlds.make_reader(place.world, dim=16),
+        reader=place.models.make_reader(place.world, dim=48),
     )
     before = {name: weight.clone() for name, weight in task.encoder.state_dict().items()}
     seen = []
@@ -216,7 +215,7 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(place: Place):
 @pytest.mark.parametrize("loss", ["emdr2", "emdr2_atlas", "ldist", "ldist_atlas", "lool", "adist", "adist_fidkd"])
 def test_command_trains_from_files_with_every_loss(place: Place, tmp_path: Path, loss: str):
     """The configuration from end to end: experiment, loss and refresh groups, two models, an index of the run's own."""
-    encoder, reader = place.worlds.make_retriever(place.world, dim=32), place.worlds.make_reader(place.world, dim=16)
+    encoder, reader = place.models.make_retriever(place.world, dim=32), place.models.make_reader(place.world, dim=48)
     encoder.save_pretrained(tmp_path / "encoder")
     reader.save_pretrained(tmp_path / "reader")
     taught, asked = place.world.split()
