@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from ragkit.retriever import DualEncoder
+
 HERE = Path(__file__).parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,3 +57,22 @@ def tiny() -> ModuleType:
 def model_dir(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT with random weights and dropout 0.1."""
     return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def world() -> ModuleType:
+    """tests/training/refreshing.py."""
+    return load_script("refreshing")
+
+
+@pytest.fixture
+def encoder(world: ModuleType, model_dir: Path) -> DualEncoder:
+    """The tiny encoder that an index follows."""
+    return world.load_encoder(model_dir)
+
+
+@pytest.fixture
+def index_dir(world: ModuleType, encoder: DualEncoder, tmp_path: Path) -> Path:
+    """An index of the world's passages by :func:`encoder`."""
+    world.make_index(tmp_path / "index", encoder)
+    return tmp_path / "index"

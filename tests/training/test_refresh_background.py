@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -25,27 +24,6 @@ from ragkit.retriever import DualEncoder
 from ragkit.training.refresh import Refresher
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def world() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("refreshing", HERE / "refreshing.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def encoder(world: ModuleType, model_dir: Path) -> DualEncoder:
-    return world.load_encoder(model_dir)
-
-
-@pytest.fixture
-def index_dir(world: ModuleType, encoder: DualEncoder, tmp_path: Path) -> Path:
-    world.make_index(tmp_path / "index", encoder)
-    return tmp_path / "index"
 
 
 def start(world: ModuleType, index_dir: Path, encoder: DualEncoder, **settings: Any) -> Refresher:
