@@ -55,16 +55,20 @@ class World:
 
 
 def make_world(*, names: int = 24, values: int = 24, seed: int = 0) -> World:
-    """``names`` first and last names, of whose pairs a quarter is unseen, and ``values`` first and second words."""
+    """``names`` first and as many last names, a quarter of whose pairs is unseen; ``values`` words, twice, for values.
+
+    Values have two words because that is learned several times as fast as one: the second is to be found after the
+    first, an easier search that teaches the harder one.
+    """
     order = random.Random(derive_seed(seed, "world"))
     pool = [a + b for a, b in itertools.product(_SYLLABLES, repeat=2)]
     words = order.sample(pool, 2 * names + 2 * values)
-    first, last = words[:names], words[names : 2 * names]
-    one, two = words[2 * names : 2 * names + values], words[2 * names + values :]
-    persons = list(itertools.product(first, last))
+    persons = list(itertools.product(words[:names], words[names : 2 * names]))
     order.shuffle(persons)
+    one, two = words[2 * names : 2 * names + values], words[2 * names + values :]
     facts = {
-        (person, relation): f"{order.choice(one)} {order.choice(two)}" for person in persons for relation in RELATIONS
+        (person, relation): f"{order.choice(one)} {order.choice(two)}"
+        for person, relation in itertools.product(persons, RELATIONS)
     }
     cut = len(persons) * 3 // 4
     fixed = {word for text in (QUESTION, *SENTENCES) for word in text.split() if "{" not in word}

@@ -18,8 +18,8 @@ from ragkit.reader import ExtractiveReader, ReaderBatch, pad_spans
 from ragkit.seeding import make_generator
 from ragkit.types import Example, Passage, ScoredPassage
 
-from .data import DataFiles, load_questions
-from .hits import load_cached, with_hits
+from .data import DataFiles
+from .hits import load_with_hits
 from .modules import freeze_layers, set_dropout, weights_digest
 from .reading import ReadingItem, ReadingOptions, answer_spans, items_digest, log_counts, reading_items, unique
 
@@ -75,13 +75,7 @@ class ExtractiveTask:
             raise ConfigError(
                 f"experiment=extractive trains an extractive reader, not {type(reader).__name__}; try reader=minilm"
             )
-        if data.train is None:
-            raise ConfigError("experiment=extractive needs questions: data.train=FILE")
-        train = load_questions(data.train)
-        dev = load_questions(data.dev)
-        if index_dir is not None:
-            rag = load_cached(index_dir)
-            train, dev = with_hits(train, rag, k=k), with_hits(dev, rag, k=k)
+        train, dev = load_with_hits(data, index_dir=index_dir, k=k)
         return cls(reader, train=train, dev=dev, options=options)
 
     @property

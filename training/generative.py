@@ -26,8 +26,8 @@ from .answering import (
     items_digest,
     log_counts,
 )
-from .data import DataFiles, load_questions
-from .hits import load_cached, with_hits
+from .data import DataFiles
+from .hits import load_with_hits
 from .modules import TrainedPart, encoder_of, freeze_layers, freeze_words, set_dropout, weights_digest
 
 _SCORED = 32  # dev questions whose answers are scored at once
@@ -104,12 +104,7 @@ class GenerativeTask:
                 f"this experiment trains a reader that writes its answers, not {type(reader).__name__}; try reader=fid "
                 "or reader=causal (experiment=extractive trains an extractive reader)"
             )
-        if data.train is None:
-            raise ConfigError("this experiment needs questions: data.train=FILE")
-        train, dev = load_questions(data.train), load_questions(data.dev)
-        if index_dir is not None:
-            rag = load_cached(index_dir)
-            train, dev = with_hits(train, rag, k=k), with_hits(dev, rag, k=k)
+        train, dev = load_with_hits(data, index_dir=index_dir, k=k)
         return cls(reader, train=train, dev=dev, options=options)
 
     @property

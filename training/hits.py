@@ -25,6 +25,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from ragkit.corpus import PassageStore
+from ragkit.errors import ConfigError
 from ragkit.index import live_generation
 from ragkit.pipeline import RetrieveThenRead, load
 from ragkit.progress import progress
@@ -33,6 +34,8 @@ from ragkit.retriever.dense import DenseRetriever
 from ragkit.retriever.protocol import Retriever
 from ragkit.retriever.rank_bm25 import RankBM25
 from ragkit.types import Example, Passage, SearchResult
+
+from .data import DataFiles, load_questions
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +167,20 @@ def _write(folder: Path | None, keys: Sequence[bytes], hits: SearchResult) -> No
         aside.replace(folder / f"{digest.hexdigest()[:16]}.hits")
     except OSError as error:  # a full disk must not end a training run that can search
         log.warning("cannot keep hits in %s (%s)", folder, error)
+
+
+def load_with_hits(data: DataFiles, *, index_dir: Path | None, k: int) -> tuple[list[Example], list[Example]]:
+    """The questions to train on and those to evaluate on; with ``index_dir``, each with the ``k`` passages it finds.
+
+    ConfigError where no file to train on is named.
+    """
+    if data.train is None:
+        raise ConfigError("this experiment needs questions: data.train=FILE")
+    train, dev = load_questions(data.train), load_questions(data.dev)
+    if index_dir is None:
+        return train, dev
+    rag = load_cached(index_dir)
+    return with_hits(train, rag, k=k), with_hits(dev, rag, k=k)
 
 
 def with_hits(examples: Sequence[Example], rag: RetrieveThenRead, *, k: int) -> list[Example]:

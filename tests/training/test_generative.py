@@ -420,3 +420,49 @@ def test_two_processes_have_the_losses_of_one(fid_dir: Path, question_file: Path
     assert "training in 2 processes" in finished.stderr
     assert toy.losses(tmp_path / "two") == pytest.approx(toy.losses(tmp_path / "one"), rel=1e-5)
     assert len(toy.losses(tmp_path / "two")) == 4
+
+
+def test_a_causal_reader_trains_by_the_same_task(fid_dir: Path, question_file: Path, tmp_path: Path):
+    """Guards the likeness of the readers: another class, another loss over other tokens, one experiment's keys."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(fid_dir)
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.random.set_rng_state(_generator().get_state())
+        config = LlamaConfig(vocab_size=len(tokenizer), **shape, bos_token_id=None, eos_token_id=1, pad_token_id=0)
+        LlamaForCausalLM(config).save_pretrained(tmp_path / "causal")
+    tokenizer.save_pretrained(tmp_path / "causal")
+    out = tmp_path / "run"
+    words = [
+        f"reader.model={tmp_path / 'causal'}",
+        f"out={out}",
+        "reader.options.max_prompt=200",
+        f"data.train={question_file}",
+        "reader.dtype=float32",
+    ]
+    words += ["task.options.passages=gold", "policy.batch_size=6", "policy.steps=20", "policy.compute.dtype=float32"]
+    _run(
+        "causal", *words, f"data.dev={question_file}", "policy.save.log_every=1", "policy.optimizer.learning_rate=1e-2"
+    )
+    losses = _losses(out)
+    assert losses[-1] < 0.7 * losses[0]
+    assert open_reader(str(out), device="cpu", dtype="float32").answer([], []) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # matplotlib's
+def test_fid_from_random_weights_learns_to_look_facts_up(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The short form of scripts/learn_lookup.py: unseen persons, three passages, chance 1/3.
+
+    Guards against a reader that learns its training questions by heart, or to copy from whatever passage.
+    """
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    import learn_lookup
+
+    learn_lookup.main(["--quick", "--json", str(tmp_path / "found.json"), "--plot", str(tmp_path / "curve.svg")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["chance"] == pytest.approx(1 / 3, abs=0.01)
+    assert found["exact_match"] > found["chance"] + 0.25
+    assert (tmp_path / "curve.svg").stat().st_size > 1000
