@@ -13,19 +13,18 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from ragkit import distributed
 from ragkit.corpus import PassageStore
 from ragkit.errors import CheckpointError, ConfigError, IndexCorrupt
 from ragkit.index import IndexWriter, index_writer, open_index
+from ragkit.index.sharded import ShardedIndex
 from ragkit.refresh import (
     Made,
     NextGeneration,
     Overlaps,
     RefreshJob,
-    Sample,
     make_generation,
     measure_staleness,
     passage_digest,
@@ -34,11 +33,11 @@ from ragkit.refresh import (
 from ragkit.refresh.hot import hot_rows
 from ragkit.retriever import DualEncoder
 from ragkit.retriever.dense import DenseRetriever
-from ragkit.seeding import derive_seed, make_generator
+from ragkit.seeding import derive_seed
 
 from .refresh_background import BackgroundRefresh, Pending
 from .refresh_clock import Clock
-from .refresh_policy import RefreshEvent, RefreshPolicy, StalenessPolicy
+from .refresh_policy import RefreshEvent, RefreshPolicy
 from .refresh_schedule import RefreshSchedule
 from .searched_rows import SearchedRows
 
@@ -53,7 +52,8 @@ class Refresher:
     ``index_dir`` is written to: give a run an index of its own (:func:`ragkit.refresh.clone_index`); it is locked until
     :meth:`close`. ``queries`` are what the fixed sample for measuring staleness is drawn from. :attr:`retriever` is
     the live retriever: present weights for the queries, the live generation's vectors for the passages. In several
-    processes each makes a refresher, and all call :meth:`step` alike.
+    processes each makes a refresher, and all call :meth:`step` alike; :attr:`searcher` is for searches that all of them
+    make together (with ``policy.sharded`` each holds a part of the index), and else the same.
 
     Raises:
         InputError, IndexCorrupt, IndexMismatch: there is no dense index of this store and dimension.
@@ -73,14 +73,14 @@ class Refresher:
     ) -> None:
         self.policy, self.index_dir, self.encoder, self.store, self.seed = policy, index_dir, encoder, store, seed
         self._schedule = RefreshSchedule.parse(policy.schedule)
-        self._sample = _draw_sample(queries, policy.staleness, seed=seed)
+        self._sample = policy.staleness.sample(queries, seed=seed)
         if policy.mode == "drift" and not self._sample.queries:
             raise ConfigError("refresh mode drift measures staleness on queries, and there are none: give queries=")
         self._searched = SearchedRows(len(store))
         self._clock = Clock()
         self._update, self._is_outside = -1, False
         self._needed: deque[list[int]] = deque(maxlen=_STATES)
-        self.retriever = self._open()
+        self._use(self._open())
         self._passages = self._live_passages()
         self._background = BackgroundRefresh(policy.background, index_dir, encoder=encoder, sample=self._sample)
         self._held = ExitStack()
@@ -166,7 +166,7 @@ class Refresher:
         if distributed.is_main() and state["generation"] != self.generation:
             self._go_back(state["generation"])
         distributed.barrier()
-        self.retriever = self._open()
+        self._use(self._open())
         self._background.load(state["pending"])
         self._update, self._passages = state["update"], state["passages"]
         self._needed.extend(state["needed"])
@@ -253,7 +253,8 @@ class Refresher:
         if distributed.is_main():
             writer.make_live(keep=self.policy.keep, spare={number for state in self._needed for number in state})
         distributed.barrier()
-        self.retriever, self._passages = self._open(), passages
+        self._use(self._open())
+        self._passages = passages
 
     def _go_back(self, number: int) -> None:
         try:
@@ -270,6 +271,12 @@ class Refresher:
         index.manifest.require(self.index_dir, corpus_digest=self.store.digest)
         return DenseRetriever(self.encoder, index, allow_stale=True)
 
+    def _use(self, retriever: DenseRetriever) -> None:
+        self.retriever = self.searcher = retriever
+        if self.policy.sharded and distributed.world_size() > 1:
+            index = ShardedIndex(open_index(self.index_dir), device=self.encoder.device)
+            self.searcher = DenseRetriever(self.encoder, index, allow_stale=True)
+
     def _live_passages(self) -> str:
         """The digest of the passage tower that made the live vectors; empty where that cannot be known."""
         found = read_record(self.retriever.index.folder).get("passages")
@@ -283,10 +290,3 @@ class Refresher:
         if distributed.is_main():
             log.info("update %d: index %s", event.update, event.describe())
         return event
-
-
-def _draw_sample(queries: Sequence[str], policy: StalenessPolicy, *, seed: int) -> Sample:
-    """The queries that staleness is measured on, drawn by the seed; none where nothing is to be measured."""
-    asked = sorted({query for query in queries if query.strip()}) if policy.queries else []
-    order = torch.randperm(len(asked), generator=make_generator(seed, "staleness"))[: policy.queries]
-    return Sample(tuple(asked[place] for place in order.tolist()), policy.k, policy.pool)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from ragkit.errors import ConfigError
-from ragkit.refresh import Made
+from ragkit.refresh import Made, Sample
+from ragkit.seeding import make_generator
 
 from .refresh_schedule import RefreshSchedule
 
@@ -59,6 +63,12 @@ class StalenessPolicy:
         if not 0 < self.threshold <= 1:
             raise ConfigError(f"refresh staleness.threshold is a share above 0 and up to 1, not {self.threshold}")
 
+    def sample(self, queries: Sequence[str], *, seed: int) -> Sample:
+        """The queries to measure on, drawn by the seed; none where nothing is to be measured."""
+        asked = sorted({query for query in queries if query.strip()}) if self.queries else []
+        order = torch.randperm(len(asked), generator=make_generator(seed, "staleness"))[: self.queries]
+        return Sample(tuple(asked[place] for place in order.tolist()), self.k, self.pool)
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshPolicy:
@@ -67,7 +77,8 @@ class RefreshPolicy:
     ``schedule`` is that of :class:`~.refresh_schedule.RefreshSchedule`. ``mode`` "sync" stops training meanwhile,
     "async" lets another process do it, "drift" is sync where the staleness measured at a due update is too large.
     ``scope`` "hot" encodes the passages found since the last refresh and a ``share`` of all others drawn by the seed.
-    ``keep`` counts the generations on disk; those that checkpoints need stay besides.
+    ``keep`` counts the generations on disk; those that checkpoints need stay besides. With ``sharded`` each of several
+    processes holds its part of a flat index in memory, and they search together; without, all map the whole file.
     """
 
     schedule: str | int | None = "never"
@@ -75,6 +86,7 @@ class RefreshPolicy:
     scope: str = "all"
     share: float | int = 0.1
     keep: int = 2
+    sharded: bool = False
     background: BackgroundPolicy = field(default_factory=BackgroundPolicy)
     staleness: StalenessPolicy = field(default_factory=StalenessPolicy)
 
@@ -98,7 +110,7 @@ class RefreshPolicy:
     def identity(self) -> dict[str, Any]:
         """What the losses of a run depend on: a resumed run must have the same."""
         found = asdict(self)
-        del found["keep"], found["background"]["threads"], found["background"]["nice"]
+        del found["keep"], found["sharded"], found["background"]["threads"], found["background"]["nice"]
         if self.mode != "async":
             del found["background"]
         if self.mode != "drift":

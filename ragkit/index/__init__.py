@@ -6,6 +6,7 @@ from ragkit.index.generation import IndexWriter, index_writer, is_index_dir, liv
 from ragkit.index.manifest import EncoderInfo, Manifest, Origin, VectorInfo
 from ragkit.index.open import new_origin, open_index, write_index
 from ragkit.index.order import order_hits
+from ragkit.index.protocol import VectorIndex
 from ragkit.index.spec import IndexSpec
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "IndexWriter",
     "Manifest",
     "Origin",
+    "VectorIndex",
     "VectorInfo",
     "build_index",
     "index_writer",

@@ -25,10 +25,13 @@ _GATHER_BYTES = 1 << 25
 class FaissIndex:
     """An open index: memory-mapped where its kind allows, read-only, safe to search from several threads.
 
-    Open one with :func:`ragkit.index.open_index`.
+    Open one with :func:`ragkit.index.open_index`. ``stored`` are the vectors of a flat ``index`` that is not the file
+    in ``folder``.
     """
 
-    def __init__(self, index: Any, manifest: Manifest, folder: Path) -> None:
+    def __init__(
+        self, index: Any, manifest: Manifest, folder: Path, *, stored: Float32[np.ndarray, "row dim"] | None = None
+    ) -> None:
         if manifest.vectors is None:
             raise IndexMismatch(f"{folder} is a {manifest.kind} index and holds no vectors")
         self._index = index
@@ -37,7 +40,9 @@ class FaissIndex:
         self.dim, self.metric = manifest.vectors.dim, manifest.vectors.metric
         is_flat = manifest.kind in {"flat", "Flat"}
         path = folder / "index.faiss"
-        self._stored = map_flat(path, count=manifest.count, dim=self.dim) if is_flat else None
+        if stored is None and is_flat:
+            stored = map_flat(path, count=manifest.count, dim=self.dim)
+        self.stored = stored
 
     @property
     def store_digest(self) -> str:
@@ -69,10 +74,10 @@ class FaissIndex:
         if len(queries) == 0 or len(self) == 0:
             return SearchResult(np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf, np.float32))
         with blas_threshold.lowered():
-            if self._stored is None:
+            if self.stored is None:
                 hits = self._plain(queries, k)
             else:
-                hits = self._exact(queries, k, stored=self._stored, fetch=k + _SPARE)
+                hits = self._exact(queries, k, stored=self.stored, fetch=k + _SPARE)
         missing = ((0, 0), (0, max(0, k - hits.rows.shape[1])))
         rows = np.pad(hits.rows[:, :k], missing, constant_values=-1)
         return SearchResult(rows, np.pad(hits.scores[:, :k], missing, constant_values=-np.inf))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ragkit.corpus import PassageStore
-from ragkit.index import FaissIndex, order_hits
+from ragkit.index import VectorIndex, order_hits
 from ragkit.index.vectors import normalized
 from ragkit.retriever import DualEncoder
 
@@ -46,7 +46,7 @@ class Staleness:
     encoded: int
 
 
-def measure_staleness(encoder: DualEncoder, index: FaissIndex, store: PassageStore, sample: Sample) -> Staleness:
+def measure_staleness(encoder: DualEncoder, index: VectorIndex, store: PassageStore, sample: Sample) -> Staleness:
     """Overlap of the stale top k with the fresh one, where only the best stale hits (the pool) are encoded anew.
 
     The fresh ranking is that of the candidates of all queries under the present weights, so the overlap is an upper
@@ -58,7 +58,9 @@ def measure_staleness(encoder: DualEncoder, index: FaissIndex, store: PassageSto
     candidates = np.unique(stale[stale >= 0])
     passages = store.take(candidates)
     fresh = encoder.inference("passage").encode(encoder.passage_texts(passages)).vectors
-    hits = _best(vectors, fresh, candidates, k=k, metric=index.metric)
+    hits = _best(
+        vectors, fresh, candidates, k=k, metric=index.manifest.vectors.metric if index.manifest.vectors else ""
+    )
     return Staleness(overlap(stale[:, :k], hits), len(candidates))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ragkit.errors import InputError
-from ragkit.index import FaissIndex
+from ragkit.index import VectorIndex
 from ragkit.types import SearchResult
 
 
@@ -40,7 +40,7 @@ class DenseRetriever:
     ``is_stale`` says that it did.
     """
 
-    def __init__(self, encoder: QueryEncoder, index: FaissIndex, *, allow_stale: bool = False) -> None:
+    def __init__(self, encoder: QueryEncoder, index: VectorIndex, *, allow_stale: bool = False) -> None:
         made_by = index.manifest.encoder
         digest = encoder.digest if made_by else ""  # reads every weight, so only once
         index.manifest.require(index.folder.parent, dim=encoder.dim)

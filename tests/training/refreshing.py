@@ -91,7 +91,7 @@ def run(model: Path, out: Path, *, steps: int = 20, save_every: int = 4, **setti
             event = refresher.step(update, searched_rows=rows)
             if event:
                 sys.stdout.write(json.dumps({"update": update, **event.figures()}) + "\n")
-            rows = refresher.retriever.search(QUESTIONS[update % 20 : update % 20 + 2], k=4).rows
+            rows = refresher.searcher.search(QUESTIONS[update % 20 : update % 20 + 2], k=4).rows
             found.append([refresher.generation, *rows.flatten().tolist()])
             nudge(encoder, update)
             if (update + 1) % save_every == 0:
@@ -114,6 +114,7 @@ def main(words: Sequence[str]) -> None:
     for name in ("steps", "save_every"):
         if name in given:
             given[name] = int(given[name])
+    given["sharded"] = given.get("sharded") == "true"
     run(Path(words[0]), Path(words[1]), **given)
 
 

@@ -334,8 +334,9 @@ def test_drift_needs_queries(world: ModuleType, encoder: DualEncoder, index_dir:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("scope", ["all", "hot"])
+@pytest.mark.parametrize(
+    ("mode", "scope", "sharded"), [("sync", "all", "true"), ("sync", "hot", "false"), ("async", "hot", "true")]
+)
 def test_two_processes_share_the_passages_and_find_what_one_finds_also_after_one_goes_on_alone(
     world: ModuleType,
     unbroken: dict[str, Path],
@@ -345,12 +346,13 @@ def test_two_processes_share_the_passages_and_find_what_one_finds_also_after_one
     *,
     mode: str,
     scope: str,
+    sharded: str,
 ) -> None:
     """Fault 25. Silent failure: a process that searches the generation before, or a share that nobody encoded."""
     clone_index(unbroken["index"], tmp_path / "one" / "index")
     wanted = world.run(model_dir, tmp_path / "one", mode=mode, scope=scope)
     clone_index(unbroken["index"], tmp_path / "index")
-    words = ["refreshing", model_dir, tmp_path, f"mode={mode}", f"scope={scope}"]
+    words = ["refreshing", model_dir, tmp_path, f"mode={mode}", f"scope={scope}", f"sharded={sharded}"]
     assert run_script(*words, processes=2, failpoint="index.after_current:2").returncode != 0
     assert len(open_index(tmp_path / "index", verify="full")) == 60
     done = run_script(*words, "steps=16", processes=2)
