@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ragkit import binding, config
 from ragkit.errors import ConfigError
 from ragkit.refresh import Made, Overlaps
 from ragkit.training.refresh_policy import BackgroundPolicy, RefreshEvent, RefreshPolicy, StalenessPolicy
 from ragkit.training.searched_rows import SearchedRows
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,17 @@ def test_searched_rows_survive_a_checkpoint() -> None:
     again.load(rows.state())
     assert again.take().tolist() == rows.take().tolist() == [0, 3, 512, 999]
     assert again.take().tolist() == []
+
+
+CONFIGS = {"sync": "sync", "async": "async", "drift": "drift", "hot": "sync", "never": "sync"}
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "refresh").glob("*.yaml")))
+def test_a_refresh_config_goes_to_the_task_whole(name: str) -> None:
+    """Silent failure: a file without its package line leaves the setting where nothing reads it."""
+    composed = config.compose("train", ["experiment=atlas", f"refresh={name}", "task.refresh.keep=7"])
+    assert "refresh" not in composed
+    found = binding.build({"policy": composed["task"]["refresh"]})["policy"]
+    assert isinstance(found, RefreshPolicy)
+    assert (found.mode, found.scope, found.keep) == (CONFIGS[name], "hot" if name == "hot" else "all", 7)
+    assert (found.schedule == "never") == (name == "never")
