@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer passages and steps, under two minutes")
-    parser.add_argument("--steps", type=int, help="updates (default 2500; quick: 800)")
+    parser.add_argument("--steps", type=int, help="updates (default 2000; quick: 800)")
     parser.add_argument("--passages", type=int, help="of a question, one of which answers (default 4; quick: 3)")
     parser.add_argument("--names", type=int, default=24, help="first names, and as many last names")
     parser.add_argument("--namesakes", type=int, default=0, help="distractors that share one of the person's names")
@@ -95,7 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--plot", type=Path, help="write the learning curve to this picture")
     found = parser.parse_args(arguments)
-    found.steps = found.steps or (800 if found.quick else 2500)
+    found.steps = found.steps or (800 if found.quick else 2000)
     found.passages = found.passages or (3 if found.quick else 4)
     return found
 

@@ -107,7 +107,7 @@ def test_training_learns_its_questions_and_writes_a_reader_that_answers_them(
     fid_dir: Path, examples: list[Example], tmp_path: Path
 ):
     """Guards against a loss that falls while what is written stays wrong (start or end tokens off by one)."""
-    task = _task(fid_dir, examples, order="shuffled")
+    task = _task(fid_dir, examples, passages="gold", n_passages=2, order="shuffled")
     before = task.evaluate()
     save = SavePolicy(metric="exact_match", eval_every=80, log_every=10)
     result = train(
@@ -117,7 +117,7 @@ def test_training_learns_its_questions_and_writes_a_reader_that_answers_them(
     assert result.figures["exact_match"] == 1.0
     assert result.figures["nll"] < 0.2 * before["nll"]
     reader = open_reader(str(tmp_path), device="cpu", dtype="float32")
-    found = reader.answer([e.question for e in examples], [e.retrieved for e in examples])
+    found = reader.answer([e.question for e in examples], task._dev_passages)
     assert [prediction.text for prediction in found] == [e.answers[0] for e in examples]
 
 
@@ -306,12 +306,14 @@ def test_resuming_with_other_data_or_options_is_refused_and_dev_options_may_chan
     assert train(_task(fid_dir, examples, dev_questions=2, gradient_checkpointing=True), _policy(steps=1), tmp_path)
 
 
-def test_bfloat16_has_the_loss_of_float32_after_100_steps(fid_dir: Path, examples: list[Example], tmp_path: Path):
+def test_bfloat16_has_the_loss_of_float32_after_100_steps(
+    lookup: ModuleType, world, examples: list[Example], tmp_path: Path
+):
     """Within 2 %: guards against a softmax or a loss computed in bfloat16."""
-    found = {}
+    model, found = lookup.write_model(tmp_path / "model", world.words, dim=32, layers=(1, 1)), {}
     for dtype in ("float32", "bfloat16"):
         policy = _policy(steps=100, batch_size=4, compute=ComputePolicy(device="cpu", dtype=dtype))
-        train(_task(fid_dir, examples, n_passages=2, dev_questions=1), policy, tmp_path / dtype)
+        train(_task(model, examples, n_passages=2, dev_questions=1), policy, tmp_path / dtype)
         found[dtype] = _losses(tmp_path / dtype)
     for step in (0, -1):
         assert found["bfloat16"][step] == pytest.approx(found["float32"][step], rel=0.02)
