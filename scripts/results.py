@@ -15,96 +15,23 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-READER_SETS = ("nq", "squad", "triviaqa")
-RETRIEVAL_SETS = ("nq", "squad")
+from results_steps import (
+    GENERATED,
+    PAIRS,
+    READINGS,
+    RETRIEVAL_SETS,
+    SYSTEMS,
+    Step,
+    filled,
+    generated_name,
+    steps,
+)
+
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100")
 GOLD_FIGURES = ("hit_gold@1", "hit_gold@5", "hit_gold@20", "hit_gold@100")
-SYSTEMS = {
-    "bm25": ("BM25", "[{runs}/bm25]"),
-    "minilm": ("MiniLM, zero-shot", "[{runs}/minilm]"),
-    "fusion": ("BM25 + MiniLM, reciprocal-rank fusion", "[{runs}/bm25,{runs}/minilm]"),
-    "dpr": ("MiniLM after `experiment=dpr` on nq.train", "[{runs}/dpr-index]"),
-    "dpr-fusion": ("BM25 + trained MiniLM, reciprocal-rank fusion", "[{runs}/bm25,{runs}/dpr-index]"),
-}
-# question file, passages that the reader sees
-READINGS = (("nq.dev", 5), *((f"{name}.test", 5) for name in READER_SETS))
-PAIRS = (("bm25", "minilm"), ("minilm", "fusion"), ("minilm", "dpr"), ("fusion", "dpr-fusion"))
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command, named by the folder or file it leaves behind."""
-
-    name: str
-    words: tuple[str, ...]
-    leaves: str  # below the runs folder; its being there means the step is done
-
-
-def index_step(name: str, retriever: str, *more: str) -> Step:
-    words = ("index", "corpus={data}/corpus.tsv", f"retriever={retriever}", *more, f"out={{runs}}/{name}")
-    return Step(name, words, f"{name}/CURRENT")
-
-
-def eval_step(name: str, data: str, index_dir: str, *more: str) -> Step:
-    words = ("eval", f"data={{data}}/{data}.jsonl", f"index_dir={index_dir}", *more, f"out={{runs}}/{name}")
-    return Step(name, words, f"{name}/metrics.json")
-
-
-def best_retriever() -> str:
-    """What the reader reads from: the best mean hit@5 and hit@20 over nq.dev and squad.dev."""
-    return SYSTEMS["dpr-fusion"][1]
-
-
-def steps() -> list[Step]:
-    """Every experiment, in an order in which each finds what it needs."""
-    train = ("train", "experiment=dpr", "data.train={data}/nq.train.jsonl", "data.dev={data}/nq.dev.jsonl")
-    sets = ",".join(f"{{data}}/{name}.train.jsonl" for name in (*READER_SETS, "nqdistant"))
-    read = (
-        *("train", "experiment=extractive", f"data.train=[{sets}]", "data.dev={data}/nq.dev.jsonl"),
-        *(
-            "policy.epochs=null",
-            "policy.steps=700",
-            "policy.save.eval_every=350",
-            "policy.optimizer.learning_rate=2e-4",
-        ),
-        *(
-            "task.options.n_passages=3",
-            "task.options.frozen_layers=3",
-            "task.options.dev_passages=4",
-            "out={runs}/reader",
-        ),
-    )
-    found = [
-        index_step("bm25", "bm25"),
-        index_step("minilm", "minilm", "vectors={data}/minilm/vectors.npy"),
-        Step("dpr", (*train, "out={runs}/dpr"), "dpr/metrics.json"),
-        index_step("dpr-index", "{runs}/dpr/retriever"),
-        Step("reader", read, "reader/metrics.json"),
-    ]
-    for split in ("dev", "test"):
-        found += [
-            eval_step(f"eval/{data}.{split}-{system}", f"{data}.{split}", index_dir)
-            for data in RETRIEVAL_SETS
-            for system, (_, index_dir) in SYSTEMS.items()
-        ]
-    for data in RETRIEVAL_SETS:
-        for a, b in PAIRS:
-            runs = f"[{{runs}}/eval/{data}.test-{b},{{runs}}/eval/{data}.test-{a}]"
-            name = f"compare/{data}-{a}-{b}"
-            found.append(Step(name, ("eval", f"compare={runs}", f"out={{runs}}/{name}"), f"{name}/compare.json"))
-    found += [
-        eval_step(f"eval/{name}-reader{n}", name, best_retriever(), "reader={runs}/reader", f"n_passages={n}")
-        for name, n in READINGS
-    ]
-    return found
-
-
-def filled(step: Step, *, data: Path, runs: Path) -> list[str]:
-    return [word.replace("{data}", str(data)).replace("{runs}", str(runs)) for word in step.words]
 
 
 def words_file(step: Step, runs: Path) -> Path:
@@ -222,6 +149,18 @@ def retrieval_part(runs: Path, data: str) -> list[str]:
     return [*lines, *table(("difference", "metric", "value", "p"), rows), ""] if rows else lines
 
 
+def generated_part(runs: Path) -> list[str]:
+    """What FiD writes, beside what the extractive reader cuts from the same passages."""
+    rows = []
+    for reader, what, data, n in GENERATED:
+        metrics = read(runs, f"{generated_name(reader, data, n)}/metrics.json")
+        if metrics:
+            figures = (cell(metrics, key) for key in ("exact_match", "f1"))
+            rows.append([what, data.replace("/", "."), str(n or "none"), str(metrics["n"]), *figures])
+    header = ("reader", "questions", "passages read", "n", "EM", "F1")
+    return ["## FiD from MiniLM", "", *table(header, rows), ""] if rows else []
+
+
 def page(runs: Path) -> str:
     times = read(runs, "seconds.json") or {}
     lines = [
@@ -255,6 +194,7 @@ def page(runs: Path) -> str:
                 [name, str(n), str(metrics["n"]), *(cell(metrics, key) for key in ("exact_match", "f1", "hit@5"))]
             )
     lines += [*table(("questions", "passages read", "n", "EM", "F1", "hit@5"), rows), ""]
+    lines += generated_part(runs)
     notes = Path(__file__).with_name("results_notes.md")
     if notes.exists():
         lines += [notes.read_text(encoding="utf-8").rstrip(), ""]
