@@ -96,19 +96,20 @@ def _plot(rows: list[Figures], file: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        name = f"FiDO, period {row['period']}, {row['kv_heads']} heads of keys and values"
+    lines = {"FiD": [(row["passages"], row["fid_ms"]) for row in rows]}
+    for row in sorted(rows, key=lambda row: (-row["kv_heads"], row["period"])):
+        heads = f"{row['kv_heads']} head{'s' * (row['kv_heads'] > 1)} of keys and values"
+        name = f"FiDO, period {row['period']}, {heads}"
         lines.setdefault(name, []).append((row["passages"], row["fido_ms"]))
-        lines.setdefault("FiD", []).append((row["passages"], row["fid_ms"]))
     for name, points in lines.items():
         counts = sorted({n for n, _ in points})
         values = [statistics.median(ms for n, ms in points if n == count) for count in counts]
         axes.plot(counts, values, marker="o", label=name, linewidth=2.5 if name == "FiD" else 1.5)
-    axes.set(xlabel="passages of 200 tokens", ylabel="milliseconds a decoding step", yscale="log")
-    axes.legend(fontsize=8)
+    axes.set(xlabel="passages of 200 tokens", ylabel="milliseconds a decoding step", ylim=(0, None))
+    axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.58))
     figure.tight_layout()
     figure.savefig(file)

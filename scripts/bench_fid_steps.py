@@ -51,7 +51,7 @@ def save_small_t5(folder: Path, *, shape: str) -> None:
 
 def bench_unpadded(options: argparse.Namespace) -> Figures:
     """Steps of both forms in turn, each in a process of its own."""
-    rounds, shape = (3, "4+4 layers of 256") if options.quick else (5, "T5-small")
+    rounds, shape = (3, "4+4 layers of 256") if options.quick else (4, "T5-small")
     examples, source = read_questions(options.questions * (rounds + 1))
     with tempfile.TemporaryDirectory() as scratch:
         save_small_t5(Path(scratch), shape=shape)

@@ -21,7 +21,7 @@ from ragkit.reader.fido_config import FidoConfig
 from ragkit.reader.fido_model import FidoForConditionalGeneration
 from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.prompts import FusionOptions
-from ragkit.reader.seq2seq import load_seq2seq
+from ragkit.reader.seq2seq import load_seq2seq, warn_of_other_inputs
 from ragkit.text.models import quiet
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ def open_fido(  # noqa: PLR0913  as FusionReader.from_pretrained, and the shape
     """
     wanted = shape or FidoShape()
     weights = load_seq2seq(model)
+    if options is not None:
+        warn_of_other_inputs(weights, options)
     if isinstance(weights.model, FidoForConditionalGeneration):
         if shape is not None:
             _check_shape(weights.model.config, wanted, model)
