@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ragkit import distributed
 from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError
 from ragkit.feedback import AnsweredQuestions
@@ -27,6 +28,7 @@ from ragkit.types import Example
 from .data import DataFiles, load_questions
 from .finding import FindingOptions, Found, find_passages
 from .objectives import Objective, Retrieved
+from .pretext import PretextOptions, pretext_examples
 from .refresh import Refresher
 from .refresh_policy import RefreshPolicy
 from .scoring import score_passages
@@ -39,10 +41,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AtlasOptions:
-    """Which passages a question gets, and what is trained on them."""
+    """Which passages a question gets, what is trained on them, and the questions that are made where none are given."""
 
     finding: FindingOptions = field(default_factory=FindingOptions)
     teaching: TeachingOptions = field(default_factory=TeachingOptions)
+    pretext: PretextOptions | None = None
 
 
 class AtlasBatch(NamedTuple):
@@ -105,13 +108,21 @@ class AtlasTask:
         """
         if not isinstance(retriever, DualEncoder):
             raise ConfigError(f"experiment=atlas trains a dual encoder, not {type(retriever).__name__}")
-        if data.train is None or index_dir is None:
-            raise ConfigError("experiment=atlas needs questions and an index: data.train=FILE index_dir=DIR")
-        train, dev = load_questions(data.train), load_questions(data.dev)
-        index = clone_index(index_dir, out / "index")
-        seed = (options or AtlasOptions()).teaching.seed
+        options = options or AtlasOptions()
+        if (data.train is None) == (options.pretext is None) or index_dir is None:
+            raise ConfigError(
+                "experiment=atlas needs an index and questions: index_dir=DIR and either data.train=FILE or "
+                "task.options.pretext, which makes them from the passages"
+            )
+        index = out / "index"
+        if distributed.is_main():
+            clone_index(index_dir, index)
+        distributed.barrier()
+        store = PassageStore.open(index / CORPUS)
+        made = pretext_examples(store, options.pretext) if options.pretext else []
+        train, dev = made or load_questions(data.train), load_questions(data.dev)
         queries = [example.question for example in dev or train]
-        live = Refresher(refresh, index, retriever, PassageStore.open(index / CORPUS), queries=queries, seed=seed)
+        live = Refresher(refresh, index, retriever, store, queries=queries, seed=options.teaching.seed)
         return cls(retriever, reader, train=train, dev=dev, live=live, objective=loss, options=options)
 
     @property

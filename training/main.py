@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ragkit import distributed
+from ragkit.device import resolve_device
 from ragkit.errors import ConfigError
 
 from .data import DataFiles
@@ -49,6 +51,9 @@ class TrainJob:
         """The experiment's task, of both models where it takes both."""
         if {"retriever", "reader"} <= set(inspect.signature(self.task).parameters):
             self.out.mkdir(parents=True, exist_ok=True)
+            # one process of several makes the run's index, so each must know which it is
+            compute = self.policy.compute
+            distributed.start_processes(resolve_device(compute.device), expected=compute.processes)
             return self.task(self.retriever, self.reader, data=self.data, index_dir=self.index_dir, out=self.out)
         models = [model for model in (self.retriever, self.reader) if model is not None]
         if len(models) != 1:

@@ -212,20 +212,38 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(place: Place):
         place.task("untrainable", teaching={"reader": "trained"})
 
 
+def _command(place: Place, folder: Path, loss: str, *more: str) -> list[str]:
+    """The words of a small run by the command, its files in ``folder``, its output in ``folder/run``."""
+    encoder, reader = place.models.make_retriever(place.world, dim=32), place.models.make_reader(place.world, dim=48)
+    encoder.save_pretrained(folder / "encoder")
+    reader.save_pretrained(folder / "reader")
+    taught, asked = place.world.split()
+    write_examples(taught, folder / "train.jsonl", format="dpr")
+    write_examples(asked[:10], folder / "dev.jsonl", format="dpr")
+    words = f"""experiment=atlas loss={loss} refresh=sync task.refresh.schedule=1 task.options.finding.k=4
+        data.train={folder}/train.jsonl data.dev={folder}/dev.jsonl index_dir={place.index} out={folder}/run
+        retriever={folder}/encoder reader={folder}/reader policy.steps=2 policy.batch_size=5 policy.save.log_every=1
+        policy.compute.dtype=float32 policy.compute.device=cpu retriever.dtype=float32 reader.dtype=float32"""
+    return [*words.split(), *more]
+
+
+def test_two_processes_of_the_command_log_the_losses_of_one(place: Place, toy, run_script, tmp_path: Path):
+    """torchrun on gloo: one index that both refresh and search, and five questions, which two cannot share evenly."""
+    words = _command(place, tmp_path, "emdr2")
+    build(compose("train", words)).run()
+    both = [word.replace(f"out={tmp_path}/run", f"out={tmp_path}/two") for word in words]
+    finished = run_script("command", "train", *both, "policy.compute.processes=2", processes=2)
+    assert finished.returncode == 0, finished.stderr
+    assert "training in 2 processes" in finished.stderr
+    assert toy.losses(tmp_path / "two") == pytest.approx(toy.losses(tmp_path / "run"), rel=1e-4)
+    assert len(list((tmp_path / "two" / "index").glob("g*"))) >= 2
+
+
 @pytest.mark.parametrize("loss", ["emdr2", "emdr2_atlas", "ldist", "ldist_atlas", "lool", "adist", "adist_fidkd"])
 def test_command_trains_from_files_with_every_loss(place: Place, tmp_path: Path, loss: str):
     """The configuration from end to end: experiment, loss and refresh groups, two models, an index of the run's own."""
-    encoder, reader = place.models.make_retriever(place.world, dim=32), place.models.make_reader(place.world, dim=48)
-    encoder.save_pretrained(tmp_path / "encoder")
-    reader.save_pretrained(tmp_path / "reader")
-    taught, asked = place.world.split()
-    write_examples(taught, tmp_path / "train.jsonl", format="dpr")
-    write_examples(asked[:10], tmp_path / "dev.jsonl", format="dpr")
     before = (place.index / "CURRENT").read_text()
-    words = f"""experiment=atlas loss={loss} refresh=sync task.refresh.schedule=1 task.options.finding.k=4
-        data.train={tmp_path}/train.jsonl data.dev={tmp_path}/dev.jsonl index_dir={place.index} out={tmp_path}/run
-        retriever={tmp_path}/encoder reader={tmp_path}/reader policy.steps=2 policy.batch_size=4
-        policy.compute.dtype=float32 policy.compute.device=cpu""".split()
+    words = _command(place, tmp_path, loss)
     build(compose("train", words)).run()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["steps"] == 2
@@ -234,3 +252,14 @@ def test_command_trains_from_files_with_every_loss(place: Place, tmp_path: Path,
     assert not (tmp_path / "run" / "reader").exists()
     assert (place.index / "CURRENT").read_text() == before
     assert np.load(next((tmp_path / "run" / "index").glob("g*/vectors-*.npy"))).shape == (300, 32)
+
+
+def test_questions_can_be_made_from_the_passages_of_the_index(place: Place, tmp_path: Path):
+    """Joint pre-training without questions: both models, each question's own passage left out, a null passage."""
+    words = [word for word in _command(place, tmp_path, "emdr2") if not word.startswith("data.train=")]
+    more = ["pretext=span", "task.options.teaching.reader=trained", "task.options.finding.null_passage=true"]
+    with pytest.raises(ConfigError, match=r"either data\.train=FILE or"):
+        build(compose("train", words)).run()
+    build(compose("train", [*words, *more])).run()
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n"] == 300
+    assert (tmp_path / "run" / "reader" / "ragkit.json").is_file()
