@@ -92,11 +92,22 @@ def test_goes_live_at_its_update_with_the_vectors_of_the_weights_it_began_with(
 
 @pytest.fixture(scope="module")
 def unbroken(world: ModuleType, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The index that a run began with, and what it found when it was never stopped."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    world.make_index(folder / "index", world.load_encoder(model_dir))
-    clone_index(folder / "index", folder / "run" / "index")
-    return folder / "index", world.run(model_dir, folder / "run", mode="async")
+    """The index that a run began with, and what one that is never stopped must find, by brute force.
+
+    A refresh begins at updates 5, 10 and 15 and goes live three updates later: half of the rate.
+    """
+    encoder, index_dir = world.load_encoder(model_dir), tmp_path_factory.mktemp("unbroken") / "index"
+    store, vectors, wanted = world.make_index(index_dir, encoder), [], []
+    for update in range(20):
+        if update % 5 == 0:
+            vectors.append(encoder.encode_passages(store.take(np.arange(60))))
+        live = 0 if update < 8 else (update - 3) // 5
+        queries = encoder.encode_queries(world.QUESTIONS[update : update + 2])
+        scores = np.einsum("qd,pd->qp", queries.astype(np.float64), vectors[live].astype(np.float64))
+        best = np.argsort(-scores.astype(np.float32), axis=1, kind="stable")[:, :4]
+        wanted.append([live + 1, *best.flatten().tolist()])
+        world.nudge(encoder, update)
+    return index_dir, wanted
 
 
 def workers_of(parent: int) -> list[int]:
