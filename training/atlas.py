@@ -80,8 +80,11 @@ class AtlasTask:
         self.encoder, self.reader, self.live, self.store = retriever, reader, live, live.store
         self._dev, self.objective = list(dev), objective
         self.finding, self.teaching = options.finding, options.teaching
-        _check(retriever, reader, objective=objective, teaching=self.teaching)
+        _check(retriever, reader, teaching=self.teaching)
         self.items, n_dropped = taught_examples(train, self.teaching)
+        if self.teaching.retriever != "frozen":
+            first = self.items[0]
+            objective.check(reader, AnsweredQuestions([first.question], [self.store.take([0])], self._answers([first])))
         log.info("%d examples to learn from; %d without an answer dropped", len(self.items), n_dropped)
         if self.teaching.retriever == "query":
             retriever.passage_tower.requires_grad_(False)
@@ -183,10 +186,13 @@ class AtlasTask:
         """The passages that the live index finds for each question, and the answers that judge them."""
         found = find_passages(self.live.retriever, items, store=self.store, encoder=self.encoder, options=self.finding)
         self._searched.append(np.unique(found.rows[found.rows >= 0]))
-        takes_all = bool(getattr(self.reader, "takes_all_answers", False))
-        seed = generator.initial_seed()
-        answers: list[Any] = [item.answers for item in items] if takes_all else drawn_answers(items, seed=seed)
+        answers = self._answers(items, seed=generator.initial_seed())
         return AtlasBatch(items, found, answers)
+
+    def _answers(self, items: Sequence[Example], *, seed: int = 0) -> list[Any]:
+        """One answer a question, drawn; of a reader that takes them all, all."""
+        takes_all = bool(getattr(self.reader, "takes_all_answers", False))
+        return [item.answers for item in items] if takes_all else drawn_answers(items, seed=seed)
 
     def backward(self, batch: AtlasBatch, *, backward: Backward) -> dict[str, float]:
         """The retriever's objective, then the reader's loss; each has a graph of its own."""
@@ -229,11 +235,8 @@ class AtlasTask:
             self.reader.save_pretrained(out / "reader")
 
 
-def _check(encoder: DualEncoder, reader: Reader | None, *, objective: Objective, teaching: TeachingOptions) -> None:
+def _check(encoder: DualEncoder, reader: Reader | None, *, teaching: TeachingOptions) -> None:
     """Raise ConfigError for what cannot work, before anything is computed."""
-    needed = teaching.retriever != "frozen" and objective.needs_reader
-    if reader is None and (needed or teaching.reader == "trained"):
-        raise ConfigError("a retriever that learns from a reader's feedback needs a reader; give reader=RUN")
     model: Any = reader
     if teaching.reader == "trained" and not (isinstance(model, nn.Module) and hasattr(model, "answer_nll")):
         raise ConfigError(f"a {type(reader).__name__} has no loss to be trained by; leave task.teaching.reader=frozen")

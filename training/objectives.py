@@ -43,9 +43,8 @@ class Retrieved:
 class Objective(Protocol):
     """A loss of the retriever: the **mean over the questions of the batch**; a question without passages adds 0."""
 
-    @property
-    def needs_reader(self) -> bool:
-        """Whether it asks a reader."""
+    def check(self, reader: Reader | None, asked: AnsweredQuestions) -> None:
+        """Raise ConfigError where this reader cannot give what is wanted; ``asked`` is something to try it on."""
         ...
 
     @property
@@ -72,10 +71,9 @@ class FeedbackObjective:
     score_scale: Literal["none", "sqrt_dim"] = "none"
     per_passage: bool = False
 
-    @property
-    def needs_reader(self) -> bool:
-        """It does."""
-        return True
+    def check(self, reader: Reader | None, asked: AnsweredQuestions) -> None:
+        """Ask the reader once: a fault of the thousandth second is not to show after an hour."""
+        self.signal(_given(reader), asked)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -85,12 +83,11 @@ class FeedbackObjective:
 
     def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
         """The loss over the questions that have passages, times their share of the batch."""
-        if found.reader is None:
-            raise ConfigError("this objective is a reader's feedback, and there is no reader; give reader=RUN")
+        reader = _given(found.reader)
         kept = found.mask.any(dim=-1)
         if not bool(kept.any()):
             return found.query_vectors.sum() * 0.0
-        feedback = _kept(self.signal(found.reader, _asked(found.asked, kept)), found.scores.device)
+        feedback = _kept(self.signal(reader, _asked(found.asked, kept)), found.scores.device)
         scale = math.sqrt(found.encoder.dim) if self.score_scale == "sqrt_dim" else 1.0
         extra = {} if feedback.token_mask is None else {"token_mask": feedback.token_mask}
         scores = found.scores[kept]
@@ -108,10 +105,8 @@ class GoldObjective:
 
     temperature: float = 1.0
 
-    @property
-    def needs_reader(self) -> bool:
-        """It does not."""
-        return False
+    def check(self, reader: Reader | None, asked: AnsweredQuestions) -> None:
+        """It asks no reader."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -151,10 +146,10 @@ class ObjectiveSum:
 
     objectives: Mapping[str, Weighted]
 
-    @property
-    def needs_reader(self) -> bool:
-        """Whether one of them does."""
-        return any(one.objective.needs_reader for one in self.objectives.values())
+    def check(self, reader: Reader | None, asked: AnsweredQuestions) -> None:
+        """Each by itself."""
+        for one in self.objectives.values():
+            one.objective.check(reader, asked)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -165,6 +160,12 @@ class ObjectiveSum:
         """The weighted sum."""
         terms = [one.weight * one.objective(found) for one in self.objectives.values() if one.weight]
         return torch.stack(terms).sum() if terms else found.query_vectors.sum() * 0.0
+
+
+def _given(reader: Reader | None) -> Reader:
+    if reader is None:
+        raise ConfigError("this objective is a reader's feedback, and there is no reader; give reader=RUN")
+    return reader
 
 
 def described(function: Callable[..., Any]) -> dict[str, Any]:

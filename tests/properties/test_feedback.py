@@ -86,8 +86,6 @@ METHODS = {
 class Leaky:
     """The mutation: feedback that keeps its gradient, for a loss that does not stop it either."""
 
-    needs_reader, settings = True, {}
-
     def __call__(self, found: Retrieved) -> Tensor:
         reader, asked = found.reader, found.asked
         each = [list(line[:1]) for line in asked.passages]

@@ -18,8 +18,8 @@ from ragkit.binding import build
 from ragkit.config import compose
 from ragkit.corpus import PassageStore, write_examples
 from ragkit.errors import ConfigError
-from ragkit.feedback import likelihood
-from ragkit.losses import marginal_nll
+from ragkit.feedback import attention, likelihood
+from ragkit.losses import distillation_kl, marginal_nll
 from ragkit.refresh import clone_index
 from ragkit.training.atlas import AtlasOptions, AtlasTask
 from ragkit.training.finding import FindingOptions
@@ -145,6 +145,27 @@ def test_a_killed_run_resumes_with_the_losses_of_an_unbroken_one(place: Place, t
     assert toy.losses(place.folder / "cut") == toy.losses(place.folder / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "failpoint", ["step:3", "checkpoint-manifest:2", "index.before_current:2", "index.after_current:2"]
+)
+def test_a_run_killed_anywhere_ends_as_an_unbroken_one(place: Place, toy, run_script, tmp_path: Path, failpoint: str):
+    """SIGKILL between two updates, in a checkpoint, and on either side of the switch to another generation."""
+    words = [
+        *_command(place, tmp_path, "emdr2"),
+        "policy.steps=5",
+        "policy.save.save_every=2",
+        "policy.save.eval_every=9",
+    ]
+    words = [word for word in words if word != "policy.steps=2"]
+    build(compose("train", words)).run()
+    cut = [word.replace(f"out={tmp_path}/run", f"out={tmp_path}/cut") for word in words]
+    assert run_script("command", "train", *cut, failpoint=failpoint).returncode == -9
+    finished = run_script("command", "train", *cut)
+    assert finished.returncode == 0, finished.stderr
+    assert toy.losses(tmp_path / "cut") == toy.losses(tmp_path / "run")
+
+
 def test_query_side_training_leaves_the_passage_tower_bit_identical(place: Place):
     """Defect 2 of the reference: a tower that was not copied moves with the other, and so do stored vectors."""
     from ragkit.retriever import DualEncoder
@@ -210,6 +231,8 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(place: Place):
         TeachingOptions(retriever="frozen")
     with pytest.raises(ConfigError, match="has no loss to be trained by"):
         place.task("untrainable", teaching={"reader": "trained"})
+    with pytest.raises(ConfigError, match="loss=adist reads cross-attention, and a SimulatedReader has none"):
+        place.task("unseeing", objective=FeedbackObjective(attention, distillation_kl))
 
 
 def _command(place: Place, folder: Path, loss: str, *more: str) -> list[str]:

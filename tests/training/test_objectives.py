@@ -88,8 +88,9 @@ def test_sum_of_objectives_is_weighted_and_gold_passages_are_dprs_loss(tiny, mod
     torch.testing.assert_close(gold(found), wanted)
     both = ObjectiveSum({"ldist": Weighted(LDIST, 2.0), "gold": Weighted(gold, 0.5)})
     torch.testing.assert_close(both(found), 2 * LDIST(found) + 0.5 * wanted)
-    assert both.needs_reader
-    assert not ObjectiveSum({"gold": Weighted(gold)}).needs_reader
+    with pytest.raises(ConfigError, match="there is no reader"):
+        both.check(None, found.asked)
+    ObjectiveSum({"gold": Weighted(gold)}).check(None, found.asked)
     assert both.settings["ldist"]["weight"] == 2.0
     with pytest.raises(ConfigError, match="0 or more"):
         Weighted(gold, -1.0)
