@@ -466,5 +466,5 @@ def test_fid_from_random_weights_learns_to_look_facts_up(root: Path, monkeypatch
     learn_lookup.main(["--quick", "--json", str(tmp_path / "found.json"), "--plot", str(tmp_path / "curve.svg")])
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["chance"] == pytest.approx(1 / 3, abs=0.01)
-    assert found["exact_match"] > found["chance"] + 0.25
+    assert found["exact_match"] > 2 * found["chance"]
     assert (tmp_path / "curve.svg").stat().st_size > 1000
