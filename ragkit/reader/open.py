@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ragkit.errors import ConfigError, ModelNotFound
 from ragkit.reader.protocol import Reader
@@ -85,7 +86,7 @@ READERS: dict[str, Callable[[str, int, str, str], Reader]] = {
 }
 
 
-def _config(folder: Path) -> dict[str, object]:
+def _config(folder: Path) -> dict[str, Any]:
     """The model's own config.json; {} where there is none (transformers will say so) or it cannot be read."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
