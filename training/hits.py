@@ -145,12 +145,11 @@ def _read_all(folder: Path | None) -> dict[bytes, _Hits]:
 
 def _read(file: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a file; None where its content is not that of its sha256."""
-    content = file.read_bytes()
-    if hashlib.sha256(content[_SHA256:]).digest() != content[:_SHA256]:
-        return None
     try:
-        return load_arrays(content[_SHA256:])
-    except SafetensorError:
+        content = file.read_bytes()
+        is_whole = hashlib.sha256(content[_SHA256:]).digest() == content[:_SHA256]
+        return load_arrays(content[_SHA256:]) if is_whole else None
+    except (OSError, SafetensorError):  # OSError: another process has just deleted it with its generation
         return None
 
 
