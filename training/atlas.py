@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ragkit import distributed
@@ -89,7 +88,6 @@ class AtlasTask:
         if self.teaching.retriever == "query":
             retriever.passage_tower.requires_grad_(False)
         self._update = 0
-        self._searched: list[Int64[np.ndarray, " row"]] = []
 
     @classmethod
     def from_files(  # noqa: PLR0913  what the configuration gives
@@ -151,6 +149,7 @@ class AtlasTask:
             "corpus": self.store.digest[:16],
             "models": models,
             "objective": json.loads(json.dumps(self.objective.settings)),
+            "refresh": self.live.policy.identity(),
             **asdict(self.finding),
             **asdict(self.teaching),
         }
@@ -160,9 +159,7 @@ class AtlasTask:
         self._update = update
         if self.teaching.retriever == "frozen" or 0 < update < self.teaching.freeze_retriever_steps:
             return {}
-        searched = np.concatenate([np.empty(0, np.int64), *self._searched])
-        self._searched = []
-        event = self.live.step(update, searched_rows=searched[:, None])
+        event = self.live.step(update)
         return {} if event is None else event.figures()
 
     def finish(self) -> None:
@@ -184,8 +181,8 @@ class AtlasTask:
 
     def collate(self, items: Sequence[Example], *, generator: torch.Generator) -> AtlasBatch:
         """The passages that the live index finds for each question, and the answers that judge them."""
-        found = find_passages(self.live.retriever, items, store=self.store, encoder=self.encoder, options=self.finding)
-        self._searched.append(np.unique(found.rows[found.rows >= 0]))
+        found = find_passages(self.live.searcher, items, store=self.store, encoder=self.encoder, options=self.finding)
+        self.live.note_searched(found.rows)
         answers = self._answers(items, seed=generator.initial_seed())
         return AtlasBatch(items, found, answers)
 
