@@ -9,6 +9,7 @@ from typing import Any
 
 from ragkit.corpus import PassageStore, load_examples
 from ragkit.errors import ConfigError, InputError
+from ragkit.pipeline import keep_contexts
 from ragkit.reader.open import require_trained
 from ragkit.reader.protocol import Reader
 from ragkit.retriever.dense import DenseRetriever
@@ -70,6 +71,8 @@ class EvalJob:
         about["retrievers"] = [describe_retriever(one) for one in retrievers]
         about["reader"] = None if self.reader is None else describe_reader(self.reader)
         opened = retriever, open_store(index_dirs[0])
+        if self.reader is not None:
+            keep_contexts(self.reader, index_dirs[0])
         files.prepare_out(self.out, overwrite=self.overwrite)  # last: an earlier evaluation stays if an index is wrong
         self._evaluate(examples, opened, (self.out, about, notes))
 

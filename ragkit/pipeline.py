@@ -8,7 +8,7 @@ from pathlib import Path
 from ragkit.corpus import PassageStore
 from ragkit.errors import ConfigError, IndexMismatch, InputError
 from ragkit.reader.open import open_reader, require_trained
-from ragkit.reader.protocol import Explain, ExplainingReader, Reader
+from ragkit.reader.protocol import ContextKeeper, Explain, ExplainingReader, Reader
 from ragkit.retriever.protocol import Retriever
 from ragkit.types import Prediction, ScoredPassage, SearchResult
 
@@ -81,6 +81,12 @@ def read(
     return reader.answer(questions, passages, explain=explain)
 
 
+def keep_contexts(reader: Reader, index_dir: Path | str) -> None:
+    """Let a reader that keeps what it computes of passages (causal, ``context=parallel``) do so beside the index."""
+    if isinstance(reader, ContextKeeper):
+        reader.keep_contexts(Path(index_dir) / "kv")
+
+
 def load(
     index_dir: Path | str | Sequence[Path | str],
     reader: Reader | Path | str | None = None,
@@ -104,6 +110,8 @@ def load(
     else:
         opened = reader
         require_trained(opened)
+    if opened is not None:
+        keep_contexts(opened, folders[0])
     retrievers = [open_retriever(folder, device=device) for folder in folders]
     retriever = retrievers[0] if len(retrievers) == 1 else Fusion(retrievers)
     return RetrieveThenRead(retriever, open_store(folders[0]), reader=opened)

@@ -14,7 +14,7 @@ import ragkit
 from ragkit.corpus import PassageStore, write_store
 from ragkit.errors import ConfigError, IndexMismatch, InputError
 from ragkit.index.order import order_hits
-from ragkit.pipeline import RetrieveThenRead
+from ragkit.pipeline import RetrieveThenRead, keep_contexts
 from ragkit.types import Evidence, Passage, Prediction, ScoredPassage, SearchResult
 
 PASSAGES = [Passage(str(row), text, f"T{row}") for row, text in enumerate(["rome is old", "paris", "who wrote hamlet"])]
@@ -173,3 +173,20 @@ def test_an_explanation_the_reader_cannot_give_is_refused(store: PassageStore):
     plain = RetrieveThenRead(WordRetriever(store.digest), store, reader=FirstWordReader())
     with pytest.raises(ConfigError, match="FirstWordReader cannot explain an answer by 'attention'; leave explain out"):
         plain.answer("paris", explain="attention")
+
+
+class KeepingReader(FirstWordReader):
+    """Remembers where it may keep what it computes of passages."""
+
+    folder: Path | None = None
+
+    def keep_contexts(self, folder: Path) -> None:
+        self.folder = folder
+
+
+def test_a_reader_keeps_its_contexts_beside_the_index(tmp_path: Path):
+    """Guards against passages computed again for every process, although there is a place for them."""
+    reader = KeepingReader()
+    keep_contexts(reader, tmp_path)
+    assert reader.folder == tmp_path / "kv"
+    keep_contexts(FirstWordReader(), tmp_path)  # has nothing to keep

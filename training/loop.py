@@ -264,9 +264,10 @@ def _evaluate(run: _Run, journal: Journal | None) -> bool:
     if journal and figures:
         journal.write({"step": progress.step, **{f"dev_{name}": value for name, value in figures.items()}})
         log.info("step %d: %s", progress.step, "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    if figures and metric is not None and metric not in figures:
+    name, sign = (metric or "").removeprefix("-"), -1.0 if (metric or "").startswith("-") else 1.0
+    if figures and metric is not None and name not in figures:
         raise ConfigError(f"save.metric={metric} is not among the dev figures {sorted(figures)}")
-    value = figures.get(metric, math.nan) if metric is not None else math.nan
+    value = sign * figures.get(name, math.nan)
     (value,) = distributed.from_main([value])
     is_random = progress.step == 0 and not starts_trained(run.task)
     if is_random or math.isnan(value) or (progress.best is not None and value <= progress.best):

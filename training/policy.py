@@ -73,7 +73,9 @@ class OptimizerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SavePolicy:
-    """When to evaluate, save and log; ``metric`` (larger is better) names the best checkpoint, which is exported.
+    """When to evaluate, save and log; ``metric`` names the best checkpoint, which is exported.
+
+    Larger is better, or smaller with a minus before the name ("-nll").
 
     None: once an epoch for ``eval_every``, with each evaluation for ``save_every``. ``keep`` newest checkpoints stay,
     and the best. ``max_skipped`` updates may be skipped because of a loss or gradient that is not finite.

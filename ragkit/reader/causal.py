@@ -131,9 +131,9 @@ class CausalReader(nn.Module):
     def keep_contexts(self, folder: Path, *, max_bytes: int = 4 * 2**30) -> None:
         """Keep what ``context=parallel`` computes of each passage in ``folder``, for this and later processes.
 
-        Nothing happens with ``context=prefill``, which has nothing to keep.
+        Nothing happens with ``context=prefill``, which has nothing to keep, and where a folder was named before.
         """
-        if self.context is not None:
+        if self.context is not None and self.context.cache is None:
             self.context.cache = ContextCache(folder, max_bytes=max_bytes)
 
     def enable_gradient_checkpointing(self) -> None:

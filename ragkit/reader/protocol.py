@@ -54,6 +54,15 @@ class ExplainingReader(Reader, Protocol):
 
 
 @runtime_checkable
+class ContextKeeper(Protocol):
+    """A reader that can keep what it computes of a passage, for the next question and the next process."""
+
+    def keep_contexts(self, folder: Path) -> None:
+        """Keep it in ``folder``, unless it was told of one before."""
+        ...
+
+
+@runtime_checkable
 class ScoringReader(Reader, Protocol):
     """A reader that says how likely it finds a given answer."""
 

@@ -210,3 +210,13 @@ def test_unknown_metric_is_an_error_that_lists_the_figures(toy, tmp_path: Path):
     policy = TrainPolicy(steps=10, batch_size=6, save=SavePolicy(metric="mrr"))
     with pytest.raises(ConfigError, match=r"metric=mrr is not among the dev figures \['fit'\]"):
         train(toy.ToyTask(), policy, tmp_path)
+
+
+def test_a_metric_with_a_minus_is_better_when_smaller(toy, tmp_path: Path):
+    """Guards against the worst checkpoint exported where the dev figure is a loss."""
+    save = SavePolicy(metric="-fit", eval_every=2)
+    train(toy.ToyTask(), TrainPolicy(steps=8, batch_size=6, save=save), tmp_path)
+    dev = [line for line in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()) if "dev_fit" in line]
+    worst = min(dev, key=lambda line: line["dev_fit"])
+    assert max(dev, key=lambda line: line["dev_fit"])["step"] != worst["step"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["exported_step"] == worst["step"]
