@@ -152,7 +152,8 @@ def retrieval_part(runs: Path, data: str) -> list[str]:
 def generated_part(runs: Path) -> list[str]:
     """What FiD writes, beside what the extractive reader cuts from the same passages."""
     rows = []
-    for reader, what, data, n in GENERATED:
+    extractive = [("reader", "extractive", name, n) for name, n in READINGS]
+    for reader, what, data, n in (*GENERATED, *extractive):
         metrics = read(runs, f"{generated_name(reader, data, n)}/metrics.json")
         if metrics:
             figures = (cell(metrics, key) for key in ("exact_match", "f1"))
