@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from bench_fid_decode import bench_fido
-from bench_fid_steps import bench_unpadded, step_child
-from bench_rounds import CLOCKS, N_PASSAGES, Figures, machine, ratios, read_questions
+from fid_decode import bench_fido
+from fid_steps import bench_unpadded, step_child
+from rounds import CLOCKS, N_PASSAGES, Figures, machine, ratios, read_questions
 
 from ragkit.types import ScoredPassage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_rounds import CLOCKS, Figures, ratios
+from rounds import CLOCKS, Figures, ratios
 from rich.console import Console
 from rich.table import Table
 

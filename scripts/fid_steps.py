@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_rounds import CLOCKS, N_PASSAGES, Figures, ratios, read_questions
+from rounds import CLOCKS, N_PASSAGES, Figures, ratios, read_questions
 from rich.console import Console
 from rich.table import Table
 
