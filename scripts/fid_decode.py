@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rounds import CLOCKS, Figures, ratios
 from rich.console import Console
 from rich.table import Table
+from rounds import CLOCKS, Figures, ratios
 
 
 def bench_fido(options: argparse.Namespace) -> Figures:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rounds import CLOCKS, N_PASSAGES, Figures, ratios, read_questions
 from rich.console import Console
 from rich.table import Table
+from rounds import CLOCKS, N_PASSAGES, Figures, ratios, read_questions
 
 from ragkit.text.models import quiet, resolve
 from ragkit.types import Example, Passage
