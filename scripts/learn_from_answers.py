@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         _plot(results, options.plot)
-    return 0 if figures["emdr2"]["end"] > 2 * figures["emdr2"]["start"] else 1
+    found = figures.get("emdr2")
+    return 0 if found is None or found["end"] > 2 * found["start"] else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

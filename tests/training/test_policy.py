@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from ragkit.errors import ConfigError
-from ragkit.training.policy import OptimizerPolicy, SavePolicy, TrainPolicy, trained_parameters
+from ragkit.training.policy import OptimizerPolicy, SavePolicy, TrainPolicy, build_optimizer, trained_parameters
 
 
 def test_weight_decay_spares_biases_and_norms():
@@ -79,3 +79,32 @@ def test_identity_holds_what_losses_depend_on_and_nothing_else():
     first = TrainPolicy(steps=5, save=SavePolicy(keep=1)).identity()
     assert first == TrainPolicy(steps=5, save=SavePolicy(keep=3)).identity()
     assert first != TrainPolicy(steps=5, seed=1).identity()
+
+
+def _two_models() -> dict[str, nn.Module]:
+    return {"retriever": nn.Linear(3, 2), "reader": nn.Linear(3, 2)}
+
+
+def test_a_module_can_have_an_optimizer_of_its_own():
+    """Guards one rate, decay or clipping for both models of a joint run, where each is wanted by itself."""
+    modules = _two_models()
+    own = OptimizerPolicy(learning_rate=0.5, weight_decay=0.1, betas=(0.5, 0.9), clip=0.25)
+    policy = TrainPolicy(steps=1, optimizer=OptimizerPolicy(learning_rate=0.1), optimizers={"reader": own})
+    shares = policy.shares(modules)
+    assert [(share.name, share.policy.learning_rate) for share in shares] == [("", 0.1), ("reader", 0.5)]
+    assert [id(p) for p in shares[1].parameters] == [id(p) for p in modules["reader"].parameters()]
+    groups = build_optimizer(shares).param_groups
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in groups] == [
+        (0.1, 0.0, (0.9, 0.999)),
+        (0.1, 0.0, (0.9, 0.999)),
+        (0.5, 0.1, (0.5, 0.9)),
+        (0.5, 0.0, (0.5, 0.9)),
+    ]
+    assert policy.identity()["optimizers"]["reader"]["learning_rate"] == 0.5
+    assert "optimizers" not in TrainPolicy(steps=1).identity()  # checkpoints of single models stay as they are
+
+
+def test_an_optimizer_for_a_module_that_is_not_trained_is_refused():
+    policy = TrainPolicy(steps=1, optimizers={"raeder": OptimizerPolicy()})
+    with pytest.raises(ConfigError, match=r"names \['raeder'\], and this task trains \['reader', 'retriever'\]"):
+        policy.shares(_two_models())
