@@ -206,7 +206,9 @@ class Refresher:
     def _warn_outside(self, update: int) -> None:
         is_outside = bool(self._schedule.ranges) and self._schedule.rate(update) is None
         if is_outside and not self._is_outside and distributed.is_main():
-            log.warning("update %d is in no range of task.refresh.schedule=%s: no refresh", update, self.policy.schedule)
+            log.warning(
+                "update %d is in no range of task.refresh.schedule=%s: no refresh", update, self.policy.schedule
+            )
         self._is_outside = is_outside
 
     def _started(self, update: int) -> RefreshEvent:

@@ -135,8 +135,8 @@ def test_folders_of_other_kinds_are_refused(tmp_path: Path):
     (folder / "ragkit.json").write_text('{"kind": "extractive_reader"}')
     with pytest.raises(ConfigError, match="holds a extractive_reader, wanted a FiD reader"):
         FusionReader.from_pretrained(str(folder), device="cpu")
-    (folder / "ragkit.json").write_text('{"kind": "fid", "inputs": {"max_lenght": 3}, "generation": {}}')
-    with pytest.raises(ModelNotFound, match="max_lenght"):
+    (folder / "ragkit.json").write_text('{"kind": "fid", "inputs": {"max_size": 3}, "generation": {}}')
+    with pytest.raises(ModelNotFound, match="max_size"):
         FusionReader.from_pretrained(str(folder), device="cpu")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelNotFound, match="holds no encoder-decoder"):
