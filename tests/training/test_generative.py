@@ -380,6 +380,19 @@ def test_the_command_trains_a_reader_from_a_file_and_resumes(fid_dir: Path, ques
     assert len(_losses(tmp_path / "run")) == 4
 
 
+def test_fido_trains_and_answers_as_a_reader_of_its_own_kind(fid_dir: Path, question_file: Path, tmp_path: Path):
+    """Guards against a converted decoder that trains but is saved, or opened again, as the model it came from."""
+    words = [f"data.train={question_file}", f"data.dev={question_file}", "task.options.passages=gold"]
+    _run("fido", *_words(tmp_path / "run", fid_dir, *words))
+    folder = tmp_path / "run" / "reader"
+    assert json.loads((folder / "ragkit.json").read_text())["kind"] == "fido"
+    reader = open_reader(str(tmp_path / "run"), device="cpu", dtype="float32")
+    assert reader.model.config.num_key_value_heads == 1
+    passages = [[ScoredPassage(Passage("1", "the home of anna berg is rome"), 1.0)]]
+    (found,) = reader.answer(["what is the home of anna berg"], passages)
+    assert found.score > float("-inf")
+
+
 def test_passages_are_those_that_an_index_finds(fid_dir: Path, world, question_file: Path, tmp_path: Path):
     corpus = tmp_path / "corpus.tsv"
     corpus.write_text("id\ttext\ttitle\n" + "".join(f"{p.id}\t{p.text}\t\n" for p in world.corpus()))
