@@ -70,7 +70,10 @@ class AnswerDecoder:
     def generation_config(self, options: GenerationOptions, *, trie: ChoiceTrie | None = None) -> GenerationConfig:
         """The options and the decoder's tokens as transformers' ``generate`` takes them."""
         tokens = self.tokens
-        return generation_config(options, start=tokens.start[0], end=tokens.end, pad=tokens.pad, trie=trie)
+        config = generation_config(options, start=tokens.start[0], end=tokens.end, pad=tokens.pad, trie=trie)
+        # a decoder that copies would else begin with an input's own CLS, and the answer would be empty text
+        config.suppress_tokens = sorted({*tokens.start, tokens.pad} - {tokens.end}) or None
+        return config
 
     def generate(
         self, memory: Memory, options: GenerationOptions, *, trie: ChoiceTrie | None = None

@@ -14,7 +14,7 @@ from ragkit.reader.fusion import Memory
 from ragkit.reader.warm_start import DecoderStart, warm_start
 
 from .conftest import tiny_config, tiny_tokenizer
-from .tiny_models import ANSWERS, LINES, QUESTIONS, unigram_tokenizer
+from .tiny_models import ANSWERS, LINES, QUESTIONS, hits, unigram_tokenizer
 
 COPYING = FusionOptions(max_length=64, max_question=12, memory="states_and_words")
 PLAIN = FusionOptions(max_length=64, max_question=12)
@@ -151,3 +151,15 @@ def test_models_that_cannot_be_started_from_say_why(encoder_folder: Path, tmp_pa
 def test_starts_out_of_range_are_refused_by_name(wrong: dict[str, float]):
     with pytest.raises(ConfigError, match=f"start.{next(iter(wrong))}"):
         DecoderStart(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_answer_never_begins_with_what_only_frames_a_text(encoder_folder: Path):
+    """A copying decoder that attends to CLS would answer with it, which reads as no answer at all."""
+    reader = started(encoder_folder)
+    with torch.no_grad():
+        reader.model.decoder.cls.predictions.bias[[reader.tokenizer.cls_token_id, reader.tokenizer.pad_token_id]] = 1e3
+        targets = reader.decoder.targets([[reader.tokenizer.cls_token_id]])
+        memory = reader.encode(QUESTIONS[:1], [LINES[0]])
+        assert int(reader.decoder.logits(memory, targets)[0, 0].argmax()) in {0, reader.tokenizer.cls_token_id}
+    found = reader.answer(QUESTIONS, [hits(*line) for line in LINES])
+    assert all(prediction.text for prediction in found)
