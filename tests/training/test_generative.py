@@ -455,6 +455,7 @@ def test_a_causal_reader_trains_by_the_same_task(fid_dir: Path, question_file: P
         "reader.options.max_prompt=200",
         f"data.train={question_file}",
         "reader.dtype=float32",
+        "reader.lora=null",
     ]
     words += ["task.options.passages=gold", "policy.batch_size=6", "policy.steps=20", "policy.compute.dtype=float32"]
     _run(
