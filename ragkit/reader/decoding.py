@@ -71,8 +71,8 @@ class AnswerDecoder:
         """The options and the decoder's tokens as transformers' ``generate`` takes them."""
         tokens = self.tokens
         config = generation_config(options, start=tokens.start[0], end=tokens.end, pad=tokens.pad, trie=trie)
-        # a decoder that copies would else begin with an input's own CLS, and the answer would be empty text
-        config.suppress_tokens = sorted({*tokens.start, tokens.pad} - {tokens.end}) or None
+        # BERT's MASK lies beside its SEP: where an answer may not end yet, it would be written, and read as nothing
+        config.suppress_tokens = list(tokens.never) or None
         return config
 
     def generate(

@@ -42,11 +42,12 @@ class Seq2SeqWeights:
 
 @dataclass(frozen=True, slots=True)
 class DecoderTokens:
-    """What stands before every answer in the decoder, what ends it, and what pads it."""
+    """What stands before every answer in the decoder, what ends it, what pads it, and what is ``never`` written."""
 
     start: tuple[int, ...]
     end: int
     pad: int
+    never: tuple[int, ...] = ()
 
 
 def load_seq2seq(reference: str) -> Seq2SeqWeights:
@@ -164,7 +165,10 @@ def decoder_tokens(
         )
     more = (*(() if list(before) == [start] else before), *answer_start)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
-    return DecoderTokens((int(start), *more), int(end), int(pad))
+    # not all_special_ids: T5's sentinels may stand in what it was taught to write
+    names = ("bos", "cls", "sep", "mask", "pad", "unk")
+    never = {getattr(tokenizer, f"{name}_token_id") for name in names} - {None, end}
+    return DecoderTokens((int(start), *more), int(end), int(pad), tuple(sorted(never)))
 
 
 def check_lengths(weights: Seq2SeqWeights, *, n_start: int) -> None:
