@@ -154,7 +154,7 @@ def test_starts_out_of_range_are_refused_by_name(wrong: dict[str, float]):
 
 
 def test_an_answer_is_never_made_of_what_only_frames_a_text(encoder_folder: Path):
-    """Where it may not end yet, a copying decoder writes MASK, whose vector lies beside SEP's: it reads as no answer."""
+    """Where it may not end yet, a copying decoder writes MASK, whose vector lies beside SEP: read as no answer."""
     reader = started(encoder_folder)
     tokenizer = reader.tokenizer
     framing = [tokenizer.cls_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id]
