@@ -19,7 +19,6 @@ READINGS = (("nq.dev", 5), *((f"{name}.test", 5) for name in READER_SETS))
 # reader, what it is, question file, passages that it sees (0: closed book); all but squadsent with the best retriever
 GENERATED = (
     ("fid-squadsent", "FiD, after squadsent with one passage", "squadsent/test", 1),
-    ("fid-squadsent", "FiD, after squadsent with one passage", "squadsent/test", 5),
     ("reader", "extractive", "squadsent/test", 1),
     ("reader", "extractive", "squadsent/test", 5),
     *(("fid", "FiD", name, n) for name, n in READINGS),
@@ -105,19 +104,14 @@ def fid_steps(sets: str) -> list[Step]:
     small = ("data.train={data}/squadsent/train.jsonl", "data.dev={data}/squadsent/dev.jsonl")
     large = (f"data.train=[{sets}]", "data.dev={data}/nq.dev.jsonl", "task.options.dev_questions=100")
     gold = ("task.options.passages=gold", "task.options.answer=in_passages")
-    many = (*large, *gold, "task.options.frozen_layers=3", "task.options.dev_passages=4")
-    many += ("task.options.draw=random", "task.options.order=shuffled")
     runs = {
         "fid-squadsent": (
             *(*fresh, *small, *gold, *_steps(350, 2), "task.options.n_passages=1", "task.options.dev_questions=200"),
         ),
-        "fid-two": (
-            *("reader={runs}/fid-squadsent", "policy.optimizer.learning_rate=2e-4", "policy.batch_size=12"),
-            *(*many, *_steps(600, 2), "task.options.n_passages=2"),
-        ),
         "fid": (
-            *("reader={runs}/fid-two", "policy.optimizer.learning_rate=1e-4", "policy.batch_size=6"),
-            *(*many, *_steps(240, 1), "task.options.n_passages=5"),
+            *("reader={runs}/fid-squadsent", "policy.optimizer.learning_rate=2e-4", "policy.batch_size=12"),
+            *(*large, *gold, *_steps(600, 2), "task.options.frozen_layers=3", "task.options.n_passages=2"),
+            *("task.options.draw=random", "task.options.order=shuffled", "task.options.dev_passages=4"),
         ),
         "fid-closed": (*fresh, *large, *_steps(200, 1), "task.options.n_passages=0"),
     }
