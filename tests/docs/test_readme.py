@@ -26,7 +26,7 @@ def _blocks() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_the_blocks_of_the_readme_run_in_order(tmp_path: Path) -> None:
     """A README that has drifted from the code is the first thing a newcomer meets."""
     blocks = _blocks()
