@@ -21,6 +21,7 @@ from ragkit.reader.causal_weights import CausalWeights, check_length, end_tokens
 from ragkit.reader.context_cache import ContextCache
 from ragkit.reader.evidence import leave_one_out_shares, make_evidence
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
+from ragkit.reader.gradient_checkpointing import checkpoint_gradients
 from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.lora import LoraOptions, add_lora
 from ragkit.reader.packing import CausalOptions, Prompt, PromptEncoder, check_counts, passage_sets
@@ -140,8 +141,7 @@ class CausalReader(nn.Module):
         """Compute activations again in the backward pass: less memory, about a third more time, the same gradients."""
         if self.context is not None:
             raise ConfigError("context=parallel keeps keys and values, which gradient checkpointing drops; use prefill")
-        base, old_name = self._base, "gradient_checkpointing_enable"  # in the first releases of transformers 5
-        getattr(base, "activation_checkpointing_enable", getattr(base, old_name))({"use_reentrant": False})
+        checkpoint_gradients(self._base)
 
     def answer_nll(
         self,

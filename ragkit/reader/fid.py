@@ -19,6 +19,7 @@ from ragkit.reader.decoding import AnswerDecoder, Targets, mean_nll
 from ragkit.reader.evidence import leave_one_out_shares, make_evidence, mass_shares
 from ragkit.reader.fusion import Memory, encode_inputs
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
+from ragkit.reader.gradient_checkpointing import checkpoint_gradients
 from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.reader.passage_sets import empty_likelihood, score_sets
 from ragkit.reader.prompts import FusionInputs, FusionOptions, PromptEncoder, warn_of_cuts
@@ -110,9 +111,7 @@ class FusionReader(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute activations again in the backward pass: less memory, about a third more time, the same gradients."""
-        model: Any = self.model
-        old_name = "gradient_checkpointing_enable"  # in the first releases of transformers 5
-        getattr(model, "activation_checkpointing_enable", getattr(model, old_name))({"use_reentrant": False})
+        checkpoint_gradients(self.model)
 
     def answer_nll(
         self,

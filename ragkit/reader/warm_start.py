@@ -26,6 +26,7 @@ from ragkit.reader.fid import FusionReader
 from ragkit.reader.generation import GenerationOptions
 from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.seq2seq import Seq2SeqWeights
+from ragkit.seeding import global_randomness
 from ragkit.text.models import quiet, resolve
 
 _LINEAR_FROM = 6.0  # GELU leaves what is larger than this as it is, to 1e-8
@@ -86,8 +87,8 @@ def warm_start(  # noqa: PLR0913  two models, how to begin, and what every reade
             f"start.copies={start.copies} does not go with options.memory={options.memory!r}: a decoder that copies "
             "reads states_and_words, another one states"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(start.seed)  # transformers draws fresh weights from the global generator
+    # transformers draws fresh weights from the global generator
+    with global_randomness(start.seed, torch.device("cpu")):
         model, tokenizer = _build(encoder, decoder or encoder, start=start)
     _set_tokens(model, tokenizer)
     weights = Seq2SeqWeights(
