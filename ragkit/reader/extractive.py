@@ -187,7 +187,7 @@ class ExtractiveReader(nn.Module):
         self.eval()
         try:
             with autocast(self.device, self.autocast_dtype):
-                found = passage_likelihood(self, questions, passages, answers)
+                found = passage_likelihood(self, questions, passages, answers, with_relevance=given != "alone")
         finally:
             self.train(was_training)
         return likelihood(found, given=given)

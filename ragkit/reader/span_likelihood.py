@@ -37,12 +37,18 @@ class PassageLikelihood(NamedTuple):
 
 
 def passage_likelihood(
-    reader: ExtractiveReader, questions: Sequence[str], passages: Sequence[Sequence[Passage]], answers: Answers
+    reader: ExtractiveReader,
+    questions: Sequence[str],
+    passages: Sequence[Sequence[Passage]],
+    answers: Answers,
+    *,
+    with_relevance: bool = True,
 ) -> PassageLikelihood:
     """The log-probability of the answer's places in every passage, and every passage's relevance.
 
     Float32, with gradient where that is on, in the reader's current mode; any of several answers of a question counts.
     The probabilities are those of :func:`ragkit.losses.marginal_span`: normalised over all tokens of the passage.
+    Without ``with_relevance`` passages in which no answer stands are not read at all, and ``selection`` is -inf there.
 
     Raises:
         InputError: an answer has no letter, digit or sign; or the lists differ in length.
@@ -55,7 +61,8 @@ def passage_likelihood(
     lines = [
         _spans(one, passage, wanted[query]) for one, passage, (query, _) in zip(encoded, flat, places, strict=True)
     ]
-    spans, selection = _scored(reader, encoded, lines)
+    read = [row for row, line in enumerate(lines) if with_relevance or line]
+    spans, selection = _scored(reader, encoded, lines, read=read)
     has_span = torch.tensor([len(line) > 0 for line in lines], dtype=torch.bool, device=reader.device)
     shape = (len(questions), max((len(line) for line in passages), default=0))
     return PassageLikelihood(
@@ -108,23 +115,34 @@ def _arranged(values: Tensor, places: Sequence[tuple[int, int]], into: Tensor) -
 
 
 def _scored(
-    reader: ExtractiveReader, encoded: Sequence[EncodedPassage], spans: Sequence[Sequence[tuple[int, int]]]
+    reader: ExtractiveReader,
+    encoded: Sequence[EncodedPassage],
+    spans: Sequence[Sequence[tuple[int, int]]],
+    *,
+    read: Sequence[int],
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """The answer's log-probability in each input, and its selection logit; batches hold like lengths."""
+    """The answer's log-probability in each input, and its selection logit; 0 and -inf in those that are not ``read``.
+
+    Batches hold like lengths.
+    """
     order: list[int] = []
     parts: list[tuple[Tensor, Tensor]] = []
-    for rows in length_batches([len(one.ids) for one in encoded], budget=reader.batch_tokens):
+    for places in length_batches([len(encoded[row].ids) for row in read], budget=reader.batch_tokens):
+        rows = [read[place] for place in places]
         batch: ReaderBatch = reader.inputs.batch([[encoded[row] for row in rows]]).to(reader.device)
         scores = reader(batch.ids, batch.mask, batch.segments)
         where = pad_spans([spans[row] for row in rows]).to(reader.device)
         parts.append((_log_probability(scores.start[0], scores.end[0], where), scores.selection[0]))
         order += rows
-    if not parts:
-        empty = torch.zeros(0, device=reader.device)
-        return empty, empty
-    back = torch.tensor(order, device=reader.device).argsort()
-    found, selection = (torch.cat(part)[back] for part in zip(*parts, strict=True))
-    has_text = torch.tensor([len(one.words) > 0 for one in encoded], device=reader.device)
+    found = torch.zeros(len(encoded), device=reader.device)
+    selection = torch.full_like(found, -torch.inf)
+    if parts:
+        at = (torch.tensor(order, device=reader.device),)
+        found, selection = (
+            into.index_put(at, torch.cat(part))
+            for into, part in zip((found, selection), zip(*parts, strict=True), strict=True)
+        )
+    has_text = torch.tensor([len(one.words) > 0 for one in encoded], dtype=torch.bool, device=reader.device)
     return found, selection.masked_fill(~has_text, -torch.inf)
 
 

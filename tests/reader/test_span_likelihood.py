@@ -50,6 +50,28 @@ def test_alone_is_the_probability_of_all_places_of_the_answer(reader: Extractive
     assert max(first, last) > NO_SPAN + 0.1  # the control: not everything is at the floor
 
 
+def test_alone_reads_only_passages_in_which_the_answer_stands(reader: ExtractiveReader, monkeypatch):
+    """Most hits of a weak retriever do not hold the answer: to read them costs time and gives the floor."""
+    read: list[int] = []
+    forward = reader.forward
+
+    def counted(ids, mask, segments):
+        read.append(ids.shape[1])
+        return forward(ids, mask, segments)
+
+    monkeypatch.setattr(reader, "forward", counted)
+    found = _alone(reader, ["rome"])
+    assert sum(read) == 1
+    assert found[0] == found[2] == pytest.approx(NO_SPAN)
+    read.clear()
+    reader.log_likelihood([QUESTION], [PASSAGES], ["rome"], given="leave_one_out")
+    assert sum(read) == 3  # the control: relevance is that of all passages
+    read.clear()
+    nowhere = _alone(reader, ["lear"])
+    assert read == []
+    assert nowhere.tolist() == pytest.approx([NO_SPAN] * 3)
+
+
 def test_joint_weighs_each_passage_by_its_selection_and_leave_one_out_does_without_it(reader: ExtractiveReader):
     """Guards a softmax over the passages that still counts the one that was left out."""
     spans = _alone(reader, ["shakespeare"]).double()
