@@ -2,6 +2,7 @@
 
 Every function works in a single process too, where it is the identity. Start several with
 ``torchrun --nproc-per-node N -m ragkit.cli ...``; ``accelerate launch --cpu --num_processes N`` starts only one.
+Every function that waits for the others raises ProcessLost, which names them, where some do not come.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -17,19 +21,22 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from ragkit.errors import ConfigError
+from ragkit.errors import ConfigError, ProcessLost
 
 log = logging.getLogger(__name__)
 
+_ANSWER = 5.0  # seconds that a process which noticed a loss gives the others to say that they are there
 
-def start_processes(device: torch.device, *, expected: int | None = None) -> None:
+
+def start_processes(device: torch.device, *, expected: int | None = None, timeout: float | int = 1800) -> None:
     """Join the process group that torchrun announced, say how many processes there are, and check it.
 
-    ``expected`` None accepts any number. Raises ConfigError where another number was expected.
+    ``expected`` None accepts any number. ``timeout`` is how many seconds a process waits for another: longer than the
+    longest part of the work that one does alone. Raises ConfigError where another number was expected.
     """
     from accelerate import PartialState  # type: ignore[import-untyped]  # 1.5 s to import
 
-    PartialState(cpu=device.type == "cpu")
+    PartialState(cpu=device.type == "cpu", timeout=timedelta(seconds=timeout))
     found = world_size()
     if found > 1:  # a group left to the end of the interpreter may abort the process that ends last
         atexit.register(_leave)
@@ -65,10 +72,49 @@ def is_main() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """What all processes do inside the block; ProcessLost, with the ranks, where one does not come."""
+    try:
+        yield
+    except RuntimeError as error:  # all that gloo raises, with a socket's address at best
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> ProcessLost:
+    try:
+        silent = _silent(_ANSWER)
+        who = f"rank {', '.join(map(str, silent))}" if silent else "one that has come back since"
+    except (dist.DistError, OSError) as unreachable:
+        who = f"one that cannot be named, for the store of rank 0 is gone too ({unreachable})"
+    return ProcessLost(
+        f"rank {rank()} of {world_size()} waited in vain for {who}: it died or hangs, see its own output. Run the same "
+        "command, with any number of processes, to go on from the newest checkpoint; where it was only slow, raise "
+        f"policy.compute.timeout ({str(error).splitlines()[0][:200]})"
+    )
+
+
+def _silent(seconds: float) -> list[int]:
+    """The ranks that do not say within so many seconds that they have noticed the loss too.
+
+    Their connections to one another are closed by then; the store that they met at, torchrun's, is another one.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    wait = timedelta(seconds=seconds)
+    store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # type: ignore[attr-defined]  # documented there
+    store.set(f"ragkit/there/{rank()}", "yes")
+    silent, deadline = list(range(world_size())), time.monotonic() + seconds
+    while silent and time.monotonic() < deadline:
+        silent = [other for other in silent if not store.check([f"ragkit/there/{other}"])]
+        time.sleep(0.05)
+    return silent
+
+
 def barrier() -> None:
     """Wait for the other processes."""
     if world_size() > 1:
-        dist.barrier()
+        with _together():
+            dist.barrier()
 
 
 def gather_rows(rows: Shaped[Tensor, "row ..."]) -> Shaped[Tensor, "all_rows ..."]:
@@ -94,20 +140,23 @@ class _GatherRows(torch.autograd.Function):
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(received, padded)
+        with _together():
+            dist.all_gather(received, padded)
         return torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous()
-        dist.all_reduce(total)
+        with _together():
+            dist.all_reduce(total)
         return total[ctx.start : ctx.start + ctx.count]
 
 
 def _counts(count: int) -> list[int]:
     own = torch.tensor([count], device=_device())
     received = [torch.empty_like(own) for _ in range(world_size())]
-    dist.all_gather(received, own)
+    with _together():
+        dist.all_gather(received, own)
     return [int(other) for other in received]
 
 
@@ -126,12 +175,14 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     trained = list(parameters)
     used = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.uint8, device=_device())
-    dist.all_reduce(used, op=dist.ReduceOp.MAX)
+    with _together():
+        dist.all_reduce(used, op=dist.ReduceOp.MAX)
     for parameter, is_used in zip(trained, used.tolist(), strict=True):
         if is_used:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+            with _together():
+                dist.all_reduce(parameter.grad)
 
 
 def sum_floats(values: Sequence[float]) -> list[float]:
@@ -139,7 +190,8 @@ def sum_floats(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return list(values)
     totals = torch.tensor(values, dtype=torch.float64, device=_device())
-    dist.all_reduce(totals)
+    with _together():
+        dist.all_reduce(totals)
     return [float(total) for total in totals]
 
 
@@ -148,7 +200,8 @@ def largest(value: int) -> int:
     if world_size() == 1:
         return value
     shared = torch.tensor([value], device=_device())
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    with _together():
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
     return int(shared)
 
 
@@ -157,12 +210,14 @@ def from_main(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return list(values)
     shared = torch.tensor(values, dtype=torch.float64, device=_device())
-    dist.broadcast(shared, src=0)
+    with _together():
+        dist.broadcast(shared, src=0)
     return [float(value) for value in shared]
 
 
 def share_weights(module: nn.Module) -> None:
     """Give every process the main process's parameters and buffers, in place."""
     if world_size() > 1:
-        for tensor in module.state_dict().values():
-            dist.broadcast(tensor, src=0)
+        with _together():
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, src=0)

@@ -89,3 +89,7 @@ class RefreshFailed(RagkitError):
 
 class TrainingDiverged(RagkitError):
     """Too many updates had a loss or a gradient that is not finite."""
+
+
+class ProcessLost(RagkitError):
+    """One of several processes that train together died or hangs; the message names its rank."""

@@ -99,7 +99,7 @@ def train(task: Task, policy: TrainPolicy, out: Path) -> TrainResult:
 
 def _start(task: Task, policy: TrainPolicy, out: Path) -> _Run:
     device = resolve_device(policy.compute.device)
-    distributed.start_processes(device, expected=policy.compute.processes)
+    distributed.start_processes(device, expected=policy.compute.processes, timeout=policy.compute.timeout)
     dtype = resolve_dtype(policy.compute.dtype, device)
     plan = BatchPlan(len(task.items), policy.batch_size, policy.seed)
     plan.check(parts=policy.accumulate, world=distributed.world_size())

@@ -53,7 +53,8 @@ class TrainJob:
             self.out.mkdir(parents=True, exist_ok=True)
             # one process of several makes the run's index, so each must know which it is
             compute = self.policy.compute
-            distributed.start_processes(resolve_device(compute.device), expected=compute.processes)
+            device = resolve_device(compute.device)
+            distributed.start_processes(device, expected=compute.processes, timeout=compute.timeout)
             return self.task(self.retriever, self.reader, data=self.data, index_dir=self.index_dir, out=self.out)
         models = [model for model in (self.retriever, self.reader) if model is not None]
         if len(models) != 1:

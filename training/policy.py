@@ -102,12 +102,18 @@ class SavePolicy:
 class ComputePolicy:
     """Where and in which number format to train, and how many processes there must be (None: any number).
 
-    ``dtype`` "auto" is bfloat16 autocast where the hardware has it; weights and losses stay float32.
+    ``dtype`` "auto" is bfloat16 autocast where the hardware has it; weights and losses stay float32. ``timeout`` is how
+    many seconds one of several processes waits for another: longer than an evaluation and than a refresh.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     processes: int | None = None
+    timeout: float | int = 1800
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError(f"compute.timeout must be above 0 seconds, not {self.timeout}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,8 @@ class TrainPolicy:
         When to log, evaluate, save and what to export may change, and so may the number of processes.
         """
         found = asdict(self)
-        del found["save"], found["steps"], found["epochs"], found["compute"]["processes"], found["optimizers"]
+        del found["save"], found["steps"], found["epochs"], found["optimizers"]
+        del found["compute"]["processes"], found["compute"]["timeout"]
         found["optimizer"] = self.optimizer.identity()
         if self.optimizers:
             found["optimizers"] = {name: policy.identity() for name, policy in sorted(self.optimizers.items())}

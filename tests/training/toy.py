@@ -1,19 +1,23 @@
 """A small task for the loop, and a script that trains it: what tests run in processes of their own.
 
-Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below)
+Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below; lost=kill:1:3 or hang:1:3 loses rank 1 in its third step)
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ragkit import distributed
 from ragkit.seeding import make_generator
 from ragkit.training.loop import TrainResult, train
 from ragkit.training.policy import ComputePolicy, OptimizerPolicy, SavePolicy, TrainPolicy
@@ -35,6 +39,7 @@ class ToyTask:
         self.nan_at = set(nan_at)
         self.batches: list[list[float]] = []
         self.exported: dict[str, Tensor] = {}
+        self.lost = ""
 
     def collate(self, items: Sequence[tuple[Tensor, Tensor]], *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         del generator
@@ -47,7 +52,17 @@ class ToyTask:
         if len(self.batches) in self.nan_at:
             loss = loss * torch.nan
         backward(loss)
+        self._lose()
         return {"loss": float(loss.detach())}
+
+    def _lose(self) -> None:
+        """In the middle of a step, with gradients that no optimizer has seen: die, or be there and do nothing."""
+        how, _, when = self.lost.partition(":")
+        if when == f"{distributed.rank()}:{len(self.batches)}":
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or torchrun waits half a minute before it kills
+            time.sleep(600)
 
     def evaluate(self) -> dict[str, float]:
         self.model.eval()
@@ -67,12 +82,13 @@ def policy(
     processes: int | None = None,
     accumulate: int = 1,
     learning_rate: float = 0.01,
+    timeout: int = 60,
 ) -> TrainPolicy:
     return TrainPolicy(
         steps=steps,
         batch_size=6,
         accumulate=accumulate,
-        compute=ComputePolicy(device="cpu", dtype="float32", processes=processes),
+        compute=ComputePolicy(device="cpu", dtype="float32", processes=processes, timeout=timeout),
         optimizer=OptimizerPolicy(learning_rate=learning_rate, weight_decay=0.01, warmup=2),
         save=SavePolicy(eval_every=eval_every, save_every=save_every, metric="fit"),
     )
@@ -92,9 +108,10 @@ def main(words: Sequence[str]) -> TrainResult:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     given = dict(word.split("=") for word in words[1:])
-    dropout = float(given.pop("dropout", "0.3"))
+    task = ToyTask(dropout=float(given.pop("dropout", "0.3")))
+    task.lost = given.pop("lost", "")
     values = {key: float(value) if "." in value else int(value) for key, value in given.items()}
-    return train(ToyTask(dropout=dropout), policy(**values), Path(words[0]))  # type: ignore[arg-type]
+    return train(task, policy(**values), Path(words[0]))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
