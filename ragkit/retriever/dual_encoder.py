@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ragkit.device import resolve_device, resolve_dtype
 from ragkit.errors import ConfigError, InputError, NonFiniteVectors
 from ragkit.retriever import layout
+from ragkit.retriever.batching import plan_batches
 from ragkit.retriever.digest import encoder_digest
-from ragkit.retriever.inference import Inference
+from ragkit.retriever.inference import BATCH_TOKENS, Inference
 from ragkit.retriever.options import EncoderOptions
 from ragkit.retriever.tower import Tower
 from ragkit.text.models import resolve
@@ -229,6 +230,16 @@ class DualEncoder(nn.Module):
         return self._vectors("passage", self.tokenize_passages(passages))
 
     def _vectors(self, side: str, tokens: TokenBatch) -> Float[Tensor, "passage dim"]:
+        """The vectors of a padded batch; on a CPU in parts of like lengths, so that little of it is padding."""
+        budget = BATCH_TOKENS["cpu"] if self.device.type == "cpu" else tokens.ids.numel()
+        batches = plan_batches(tokens.mask.sum(dim=-1).tolist(), batch_tokens=budget)
+        if len(batches) <= 1:
+            return self._encoded(side, tokens)
+        parts = [self._encoded(side, tokens.part(rows)) for rows in batches]
+        order = torch.tensor([row for rows in batches for row in rows], device=self.device)
+        return torch.cat(parts)[order.argsort()]
+
+    def _encoded(self, side: str, tokens: TokenBatch) -> Float[Tensor, "passage dim"]:
         vectors: Tensor = self._tower(side)(tokens, pooling=self.options.pooling, normalize=self.options.normalize)
         return vectors
 

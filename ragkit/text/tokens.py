@@ -39,6 +39,13 @@ class TokenBatch(NamedTuple):
         """The same batch on another device."""
         return TokenBatch(self.ids.to(device), self.mask.to(device))
 
+    def part(self, rows: Sequence[int]) -> TokenBatch:
+        """Some of its texts, without the columns that are padding in all of them."""
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self.ids.device)
+        mask = self.mask[chosen]
+        columns = mask.any(dim=0)
+        return TokenBatch(self.ids[chosen][:, columns], mask[:, columns])
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLists:

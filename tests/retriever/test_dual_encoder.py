@@ -12,6 +12,8 @@ import torch
 
 from ragkit.errors import ConfigError, InputError, ModelNotFound, NonFiniteVectors
 from ragkit.retriever import DualEncoder, EncoderOptions
+from ragkit.retriever.inference import BATCH_TOKENS
+from ragkit.text.tokens import TokenBatch
 from ragkit.types import Passage
 
 DPR_OPTIONS = {"pooling": "cls", "passage_template": "{title} [SEP] {text}"}
@@ -41,6 +43,38 @@ def test_the_gradient_path_gives_the_vectors_of_the_encoding_path(bert: str, pas
     )
     (queries @ with_gradient.T).sum().backward()
     assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_vectors_with_gradient_are_made_in_parts_of_like_length(
+    bert: str, passages: list[Passage], monkeypatch: pytest.MonkeyPatch
+):
+    """Padding each passage of a step to the longest costs most of a step on a CPU; parts must come back in order."""
+    encoder = load(bert)
+    widths: list[int] = []
+    tower = encoder.passage_tower
+    forward = tower.forward
+
+    def watched(batch: TokenBatch, *, pooling: str, normalize: bool) -> torch.Tensor:
+        widths.append(batch.ids.shape[1])
+        return forward(batch, pooling=pooling, normalize=normalize)
+
+    monkeypatch.setattr(tower, "forward", watched)
+
+    def made(budget: int) -> tuple[torch.Tensor, torch.Tensor]:
+        monkeypatch.setitem(BATCH_TOKENS, "cpu", budget)
+        encoder.zero_grad()
+        vectors = encoder.passage_vectors(passages)
+        (vectors * torch.arange(vectors.numel()).view_as(vectors)).sum().backward()
+        return vectors.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+
+    whole, whole_gradient = made(100_000)
+    assert len(widths) == 1
+    parts, gradient = made(1)  # every passage by itself
+    lengths = encoder.tokenize_passages(passages).mask.sum(dim=-1).tolist()
+    assert widths[1:] == sorted(lengths, reverse=True)
+    assert len(set(lengths)) > 1  # the control: there was padding to leave out
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(gradient, whole_gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_score_is_the_inner_product_of_each_question_with_its_own_passages(bert: str, passages: list[Passage]):
