@@ -26,6 +26,7 @@ from ragkit.types import Example
 
 from .data import DataFiles, load_questions
 from .finding import FindingOptions, Found, find_passages
+from .first_search import check_first_search
 from .objectives import Objective, Retrieved
 from .pretext import PretextOptions, pretext_examples
 from .refresh import Refresher
@@ -80,6 +81,7 @@ class AtlasTask:
         self._dev, self.objective = list(dev), objective
         self.finding, self.teaching = options.finding, options.teaching
         _check(retriever, reader, teaching=self.teaching)
+        self.finding.check(len(self.store))
         self.items, n_dropped = taught_examples(train, self.teaching)
         if self.teaching.retriever != "frozen":
             first = self.items[0]
@@ -104,8 +106,9 @@ class AtlasTask:
     ) -> AtlasTask:
         """The task of question files and an index of the passages, which is copied (linked) to ``out/index``.
 
-        The index may be of another encoder than ``retriever``, if its vectors have as many dimensions: let the
-        refresh's schedule begin at 0 then. Raises ConfigError where something is missing.
+        The index may be of another encoder than ``retriever`` if its vectors have as many dimensions and a refresh
+        makes all of them anew before the first update (:func:`~.first_search.check_first_search`). Raises ConfigError
+        where something is missing.
         """
         if not isinstance(retriever, DualEncoder):
             raise ConfigError(f"experiment=atlas trains a dual encoder, not {type(retriever).__name__}")
@@ -115,6 +118,7 @@ class AtlasTask:
                 "experiment=atlas needs an index and questions: index_dir=DIR and either data.train=FILE or "
                 "task.options.pretext, which makes them from the passages"
             )
+        check_first_search(index_dir, retriever, refresh, is_refreshed=options.teaching.retriever != "frozen")
         index = out / "index"
         if distributed.is_main():
             clone_index(index_dir, index)

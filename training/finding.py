@@ -42,6 +42,15 @@ class FindingOptions:
         if self.search_k is not None and self.search_k < self.k:
             raise ConfigError(f"search_k must be at least k={self.k}, or null for k, not {self.search_k}")
 
+    def check(self, count: int) -> None:
+        """Raise ConfigError where an index of ``count`` passages cannot give every question ``k``."""
+        if self.k + self.exclude_own > count:
+            others = " beside a question's own" if self.exclude_own else ""
+            raise ConfigError(
+                f"every question is to get k={self.k} passages{others}, and the index has {count}; lower "
+                "task.options.finding.k, or build an index of more passages: ragkit index corpus=... out=..."
+            )
+
     @property
     def searched(self) -> int:
         """The hits that are asked of the index for each question."""

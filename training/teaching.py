@@ -53,6 +53,7 @@ def taught_examples(examples: Sequence[Example], options: TeachingOptions) -> tu
         target = example.target if token_line(example.target) else ""
         if answers or target:
             usable.append(replace(example, answers=answers or (target,), target=target))
+    n_dropped = len(examples) - len(usable)
     if not usable:
         raise InputError(f"none of the {len(examples)} training examples has an answer; there is nothing to learn from")
     if options.few_shot is not None:
@@ -60,7 +61,7 @@ def taught_examples(examples: Sequence[Example], options: TeachingOptions) -> tu
             raise InputError(f"few_shot={options.few_shot}, but there are only {len(usable)} examples with an answer")
         order = torch.randperm(len(usable), generator=make_generator(options.seed, "few-shot")).tolist()
         usable = [usable[place] for place in sorted(order[: options.few_shot])]
-    return (_shuffled(usable, options.seed) if options.shuffle_answers else usable), len(examples) - len(usable)
+    return (_shuffled(usable, options.seed) if options.shuffle_answers else usable), n_dropped
 
 
 def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:

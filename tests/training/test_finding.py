@@ -83,3 +83,13 @@ def test_the_null_passage_stands_beside_the_k(find):
 def test_widths_that_do_not_fit_are_named(options, message: str):
     with pytest.raises(ConfigError, match=message):
         FindingOptions(**options)
+
+
+def test_an_index_of_fewer_passages_than_k_is_refused():
+    """Silent failure: a corpus that shrank gives every question all there is, and nothing is left to choose."""
+    FindingOptions(k=6).check(6)
+    with pytest.raises(ConfigError, match=r"k=6 passages, and the index has 5; lower task\.options\.finding\.k"):
+        FindingOptions(k=6).check(5)
+    FindingOptions(k=5, exclude_own=True).check(6)
+    with pytest.raises(ConfigError, match="k=5 passages beside a question's own, and the index has 5"):
+        FindingOptions(k=5, exclude_own=True).check(5)

@@ -27,7 +27,9 @@ def test_examples_without_an_answer_are_dropped_and_counted():
 
 
 def test_few_shot_keeps_the_same_examples_for_a_seed():
-    few = taught_examples(EXAMPLES, TeachingOptions(few_shot=5))[0]
+    """Those that were not drawn have an answer all the same: they are not counted as dropped for want of one."""
+    few, dropped = taught_examples([*EXAMPLES, Example("x", "q", ())], TeachingOptions(few_shot=5))
+    assert dropped == 1
     assert len({example.id for example in few}) == 5
     assert few == taught_examples(EXAMPLES, TeachingOptions(few_shot=5))[0]
     assert few != taught_examples(EXAMPLES, TeachingOptions(few_shot=5, seed=1))[0]

@@ -1,6 +1,6 @@
 """A small task for the loop, and a script that trains it: what tests run in processes of their own.
 
-Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below; lost=kill:1:3 or hang:1:3 loses rank 1 in its third step)
+Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below; lost=kill:1:3, or hang:1:3, loses rank 1 in step 3)
 """
 
 from __future__ import annotations
