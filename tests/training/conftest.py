@@ -14,6 +14,8 @@ import pytest
 
 from ragkit.retriever import DualEncoder
 
+from .answers_place import Place
+
 HERE = Path(__file__).parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -76,3 +78,9 @@ def index_dir(world: ModuleType, encoder: DualEncoder, tmp_path: Path) -> Path:
     """An index of the world's passages by :func:`encoder`."""
     world.make_index(tmp_path / "index", encoder)
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="session")
+def place(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A made-up world with an index; every test gives its runs names of their own."""
+    return Place(root / "scripts", tmp_path_factory.mktemp("atlas"))

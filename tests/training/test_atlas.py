@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,72 +12,17 @@ import torch
 
 from ragkit.binding import build
 from ragkit.config import compose
-from ragkit.corpus import PassageStore, write_examples
 from ragkit.errors import ConfigError
-from ragkit.feedback import attention, likelihood
-from ragkit.losses import distillation_kl, marginal_nll
-from ragkit.refresh import clone_index
-from ragkit.training.atlas import AtlasOptions, AtlasTask
-from ragkit.training.finding import FindingOptions
+from ragkit.feedback import attention
+from ragkit.losses import distillation_kl
+from ragkit.training.atlas import AtlasTask
 from ragkit.training.loop import Task, train
 from ragkit.training.objectives import FeedbackObjective
-from ragkit.training.policy import ComputePolicy, OptimizerPolicy, SavePolicy, TrainPolicy
-from ragkit.training.refresh import Refresher
-from ragkit.training.refresh_policy import RefreshPolicy, StalenessPolicy
+from ragkit.training.policy import OptimizerPolicy, TrainPolicy
 from ragkit.training.task import Paced
 from ragkit.training.teaching import TeachingOptions
 
-EMDR2 = FeedbackObjective(likelihood, partial(marginal_nll, temperature=0.3))
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # the other script imports it by its name
-    spec.loader.exec_module(module)
-    return module
-
-
-class Place:
-    """A world with the index of its untrained retriever, and runs on copies of it."""
-
-    def __init__(self, scripts: Path, folder: Path) -> None:
-        worlds, self.models = (_load(scripts / f"answers_{name}.py") for name in ("world", "models"))
-        self.folder, self.judge = folder, worlds.SimulatedReader
-        self.world = worlds.make_world(worlds.Size(entities=300, words=30, name=3, values=60))
-        self.index = folder / "index"
-        worlds.make_index(self.index, self.models.make_retriever(self.world, dim=32), self.world.passages)
-
-    def task(
-        self, name: str, *, schedule: str = "20", objective: Any = EMDR2, reader: Any = None, **given: Any
-    ) -> AtlasTask:
-        finding = FindingOptions(**{"k": 8, **given.pop("finding", {})})
-        options = AtlasOptions(finding=finding, teaching=TeachingOptions(**given.pop("teaching", {})))
-        encoder = given.pop("encoder", None) or self.models.make_retriever(self.world, dim=32)
-        clone_index(self.index, self.folder / name / "index")
-        store = PassageStore.open(self.folder / name / "index" / "corpus")
-        policy = RefreshPolicy(schedule=schedule, staleness=StalenessPolicy(queries=0))
-        live = Refresher(policy, self.folder / name / "index", encoder, store)
-        taught, asked = self.world.split()
-        judge = reader or self.judge(self.world)
-        return AtlasTask(encoder, judge, train=taught, dev=asked, live=live, objective=objective, options=options)
-
-
-@pytest.fixture(scope="module")
-def place(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(root / "scripts", tmp_path_factory.mktemp("atlas"))
-
-
-def _policy(steps: int, *, learning_rate: float = 0.02, **save: Any) -> TrainPolicy:
-    return TrainPolicy(
-        steps=steps,
-        batch_size=16,
-        compute=ComputePolicy(device="cpu", dtype="float32"),
-        optimizer=OptimizerPolicy(learning_rate=learning_rate, schedule="constant", warmup=1),
-        save=SavePolicy(**{"eval_every": 100000, "metric": None, "log_every": 10, **save}),
-    )
+from .answers_place import Place, command, small_policy
 
 
 def _gold(task: AtlasTask) -> float:
@@ -101,7 +42,7 @@ def test_a_retriever_learns_from_answers_alone_and_not_from_shuffled_ones(place:
     for name, teaching, steps in (("learns", {}, 150), ("shuffled", {"shuffle_answers": True}, 75)):
         task = place.task(name, teaching=teaching, schedule="25")
         assert _gold(task) < 0.1
-        end[name] = train(task, _policy(steps, learning_rate=0.2), place.folder / name).figures["gold@1"]
+        end[name] = train(task, small_policy(steps, learning_rate=0.2), place.folder / name).figures["gold@1"]
     assert end["learns"] > 0.4
     assert end["shuffled"] < 0.15
 
@@ -109,7 +50,7 @@ def test_a_retriever_learns_from_answers_alone_and_not_from_shuffled_ones(place:
 def test_index_belongs_to_the_exported_retriever_at_the_end(place: Place):
     """Guards an index that is left at the last refresh: every later answer would be searched with other vectors."""
     task = place.task("export", schedule="4")
-    result = train(task, _policy(6), place.folder / "export")
+    result = train(task, small_policy(6), place.folder / "export")
     lines = [json.loads(line) for line in (place.folder / "export" / "log.jsonl").read_text().splitlines()]
     assert [line["refresh_began"] for line in lines if "refresh" in line] == [4]
     from ragkit.retriever import DualEncoder
@@ -124,7 +65,7 @@ def test_index_belongs_to_the_exported_retriever_at_the_end(place: Place):
 def test_a_killed_run_resumes_with_the_losses_of_an_unbroken_one(place: Place, toy):
     """The index goes back to the checkpoint's generation: with the later one, other passages would be found."""
     whole = place.task("whole", schedule="3")
-    train(whole, _policy(8, log_every=1), place.folder / "whole")
+    train(whole, small_policy(8, log_every=1), place.folder / "whole")
 
     class Killed(Exception):
         pass
@@ -139,9 +80,9 @@ def test_a_killed_run_resumes_with_the_losses_of_an_unbroken_one(place: Place, t
 
     cut.begin = dies  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        train(cut, _policy(8, log_every=1, save_every=5), place.folder / "cut")
+        train(cut, small_policy(8, log_every=1, save_every=5), place.folder / "cut")
     again = place.task("cut", schedule="3")
-    train(again, _policy(8, log_every=1, save_every=5), place.folder / "cut")
+    train(again, small_policy(8, log_every=1, save_every=5), place.folder / "cut")
     assert toy.losses(place.folder / "cut") == toy.losses(place.folder / "whole")
 
 
@@ -152,7 +93,7 @@ def test_a_killed_run_resumes_with_the_losses_of_an_unbroken_one(place: Place, t
 def test_a_run_killed_anywhere_ends_as_an_unbroken_one(place: Place, toy, run_script, tmp_path: Path, failpoint: str):
     """SIGKILL between two updates, in a checkpoint, and on either side of the switch to another generation."""
     words = [
-        *_command(place, tmp_path, "emdr2"),
+        *command(place, tmp_path, "emdr2"),
         "policy.steps=5",
         "policy.save.save_every=2",
         "policy.save.eval_every=9",
@@ -178,7 +119,7 @@ def test_query_side_training_leaves_the_passage_tower_bit_identical(place: Place
     encoder = DualEncoder(shared.query_tower, own, shared.options)
     before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
     task = place.task("query", encoder=encoder, schedule="2", teaching={"retriever": "query"})
-    train(task, _policy(5), place.folder / "query")
+    train(task, small_policy(5), place.folder / "query")
     moved = {name for name, weight in encoder.state_dict().items() if not torch.equal(weight, before[name])}
     assert moved
     assert all(name.startswith("towers.query.") for name in moved)
@@ -188,7 +129,7 @@ def test_each_loss_reaches_only_its_own_model_and_each_model_has_its_own_optimiz
     """Joint training: two rates in the log, both models move, and the reader moves by its own loss alone."""
     reader = place.models.make_reader(place.world, dim=48)
     start = {name: weight.clone() for name, weight in reader.state_dict().items()}
-    policy = _policy(3, log_every=1)
+    policy = small_policy(3, log_every=1)
     policy = TrainPolicy(
         **{
             **{name: getattr(policy, name) for name in ("steps", "batch_size", "compute", "optimizer", "save")},
@@ -222,7 +163,7 @@ def test_a_frozen_retriever_is_not_touched_until_its_step(place: Place):
         return begin(update)
 
     task.begin = watched  # type: ignore[method-assign]
-    train(task, _policy(4), place.folder / "later")
+    train(task, small_policy(4), place.folder / "later")
     assert seen == [True, True, True, False]
 
 
@@ -235,24 +176,9 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(place: Place):
         place.task("unseeing", objective=FeedbackObjective(attention, distillation_kl))
 
 
-def _command(place: Place, folder: Path, loss: str, *more: str) -> list[str]:
-    """The words of a small run by the command, its files in ``folder``, its output in ``folder/run``."""
-    encoder, reader = place.models.make_retriever(place.world, dim=32), place.models.make_reader(place.world, dim=48)
-    encoder.save_pretrained(folder / "encoder")
-    reader.save_pretrained(folder / "reader")
-    taught, asked = place.world.split()
-    write_examples(taught, folder / "train.jsonl", format="dpr")
-    write_examples(asked[:10], folder / "dev.jsonl", format="dpr")
-    words = f"""experiment=atlas loss={loss} refresh=sync task.refresh.schedule=1 task.options.finding.k=4
-        data.train={folder}/train.jsonl data.dev={folder}/dev.jsonl index_dir={place.index} out={folder}/run
-        retriever={folder}/encoder reader={folder}/reader policy.steps=2 policy.batch_size=5 policy.save.log_every=1
-        policy.compute.dtype=float32 policy.compute.device=cpu retriever.dtype=float32 reader.dtype=float32"""
-    return [*words.split(), *more]
-
-
 def test_two_processes_of_the_command_log_the_losses_of_one(place: Place, toy, run_script, tmp_path: Path):
     """torchrun on gloo: one index that both refresh and search, and five questions, which two cannot share evenly."""
-    words = _command(place, tmp_path, "emdr2")
+    words = command(place, tmp_path, "emdr2")
     build(compose("train", words)).run()
     both = [word.replace(f"out={tmp_path}/run", f"out={tmp_path}/two") for word in words]
     finished = run_script("command", "train", *both, "policy.compute.processes=2", processes=2)
@@ -262,11 +188,14 @@ def test_two_processes_of_the_command_log_the_losses_of_one(place: Place, toy, r
     assert len(list((tmp_path / "two" / "index").glob("g*"))) >= 2
 
 
-@pytest.mark.parametrize("loss", ["emdr2", "emdr2_atlas", "ldist", "ldist_atlas", "lool", "adist", "adist_fidkd"])
+LOSSES = ["emdr2", "ldist", "lool", "adist"]
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, *(f"{loss}_atlas" for loss in LOSSES), "adist_fidkd", "ldist_gold"])
 def test_command_trains_from_files_with_every_loss(place: Place, tmp_path: Path, loss: str):
     """The configuration from end to end: experiment, loss and refresh groups, two models, an index of the run's own."""
     before = (place.index / "CURRENT").read_text()
-    words = _command(place, tmp_path, loss)
+    words = command(place, tmp_path, loss)
     build(compose("train", words)).run()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["steps"] == 2
@@ -279,7 +208,7 @@ def test_command_trains_from_files_with_every_loss(place: Place, tmp_path: Path,
 
 def test_questions_can_be_made_from_the_passages_of_the_index(place: Place, tmp_path: Path):
     """Joint pre-training without questions: both models, each question's own passage left out, a null passage."""
-    words = [word for word in _command(place, tmp_path, "emdr2") if not word.startswith("data.train=")]
+    words = [word for word in command(place, tmp_path, "emdr2") if not word.startswith("data.train=")]
     more = ["pretext=span", "task.options.teaching.reader=trained", "task.options.finding.null_passage=true"]
     with pytest.raises(ConfigError, match=r"either data\.train=FILE or"):
         build(compose("train", words)).run()
