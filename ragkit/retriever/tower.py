@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ragkit.errors import InputError, ModelNotFound
+from ragkit.errors import ConfigError, InputError, ModelNotFound
 from ragkit.retriever.pooling import POOLERS
 from ragkit.text.models import quiet
 from ragkit.text.tokens import TokenBatch, Tokenizer, load_tokenizer, pad
@@ -65,6 +65,24 @@ class Tower(nn.Module):
             raise InputError(f"projection={dim}; it must be a number of dimensions")
         if self.projection is None or self.projection.out_features != dim:
             self.projection = nn.Linear(self.hidden_size, dim)
+
+    def keep_layers(self, n_layers: int) -> None:
+        """Drop all layers of the transformer but the first ``n_layers``: a weaker encoder, and a faster one.
+
+        Raises ConfigError where the transformer has fewer, or no list of all of them.
+        """
+        config: Any = self.model.config
+        lists = (named for named in self.model.named_modules() if isinstance(named[1], nn.ModuleList))
+        name, found = next(lists, ("", nn.ModuleList()))
+        if len(found) != getattr(config, "num_hidden_layers", None):  # a list of something else, or one of several
+            raise ConfigError(f"layers={n_layers}: {type(self.model).__name__} has no list of its layers; leave it out")
+        if not 1 <= n_layers <= len(found):
+            raise ConfigError(f"layers={n_layers}, but {type(self.model).__name__} has {len(found)}; keep 1 or more")
+        parent, _, own = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), own, found[:n_layers])
+        config.num_hidden_layers = n_layers
+        if getattr(config, "layer_types", None):  # full or sliding attention, by layer (ModernBERT, Qwen3)
+            config.layer_types = config.layer_types[:n_layers]
 
     def pad(self, ids: list[list[int]]) -> TokenBatch:
         """A batch padded on the tokenizer's side."""

@@ -13,6 +13,8 @@ import torch
 from ragkit.errors import ConfigError, InputError, ModelNotFound, NonFiniteVectors
 from ragkit.retriever import DualEncoder, EncoderOptions
 from ragkit.retriever.inference import BATCH_TOKENS
+from ragkit.retriever.pooling import POOLERS
+from ragkit.retriever.tower import Tower
 from ragkit.text.tokens import TokenBatch
 from ragkit.types import Passage
 
@@ -114,6 +116,57 @@ def test_a_shared_tower_counts_its_weights_once(bert: str):
     shared, two = load(bert), load(bert, shared=False)
     assert shared.query_tower is shared.passage_tower
     assert 2 * len(shared.state_dict()) == len(two.state_dict())
+
+
+@pytest.mark.parametrize("shared", [None, False])
+def test_the_first_layers_give_the_states_between_the_layers(bert: str, passages: list[Passage], shared: bool | None):
+    """The last layers, or those of one tower, have the right shape too."""
+    encoder, whole = load(bert, layers=1, shared=shared), load(bert)
+    tokens = whole.tokenize_passages(passages)
+    states = whole.passage_tower.model(input_ids=tokens.ids, attention_mask=tokens.mask, output_hidden_states=True)
+    first, last = (POOLERS["mean"](states.hidden_states[layer], tokens.mask) for layer in (1, 2))
+    for found in (encoder.passage_vectors(passages), encoder.query_vectors(encoder.passage_texts(passages))):
+        torch.testing.assert_close(found, first)
+        assert (found - last).abs().max() > 1e-3
+
+
+def test_an_encoder_of_the_first_layers_is_saved_and_loaded_as_such(bert: str, tmp_path: Path):
+    """A configuration that still says two layers would have the second made of fresh random weights."""
+    encoder = load(bert, layers=1)
+    encoder.save_pretrained(tmp_path / "one")
+    again = load(str(tmp_path / "one"))
+    assert again.digest == encoder.digest != load(bert).digest
+    assert DualEncoder.from_pretrained(**encoder.recipe, device="cpu").digest == encoder.digest
+    assert load(bert, layers=2).digest == load(bert).digest
+
+
+def test_the_kinds_of_the_layers_are_cut_with_them(bert: str, tmp_path: Path):
+    """A saved model with more kinds of layers than layers could not be loaded again."""
+    from transformers import ModernBertConfig, ModernBertModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ModernBertConfig(**sizes, vocab_size=64, pad_token_id=0, cls_token_id=2, sep_token_id=3)
+    model = ModernBertModel(config)
+    tower = Tower(model, load(bert).passage_tower.tokenizer)
+    tower.keep_layers(2)
+    assert len(config.layer_types) == 2
+    model.save_pretrained(tmp_path)
+    assert len(ModernBertModel.from_pretrained(tmp_path).layers) == 2
+
+
+@pytest.mark.parametrize("layers", [-1, 0, 3])
+def test_layers_that_are_not_there_cannot_be_kept(bert: str, layers: int):
+    """A slice takes any number: -1 would drop the last layer, 3 would keep two and say three."""
+    with pytest.raises(ConfigError, match=f"layers={layers}, but BertModel has 2"):
+        load(bert, layers=layers)
+
+
+def test_a_model_without_a_list_of_its_layers_is_named(bert: str):
+    """Half of the layers of a model that keeps them in two lists would be dropped in silence."""
+    tower = load(bert).passage_tower
+    tower.model.encoder.layer = torch.nn.Sequential(*tower.model.encoder.layer)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="BertModel has no list of its layers"):
+        tower.keep_layers(1)
 
 
 def test_encoding_leaves_the_training_mode_as_it_was(bert: str, passages: list[Passage]):
