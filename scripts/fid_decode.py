@@ -62,6 +62,8 @@ def decode(
     """Seconds of one decoding step of each model, the mean of ``steps`` in each round; 200 tokens a passage, cached."""
     from transformers.modeling_outputs import BaseModelOutput
 
+    from ragkit.reader.cache_name import cache_argument, cache_of
+
     memory = torch.randn(1, 200 * n_passages, 768)
     inputs = {
         "encoder_outputs": BaseModelOutput(last_hidden_state=memory),
@@ -69,13 +71,13 @@ def decode(
         "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long),
         "use_cache": True,
     }
-    caches = {name: model(**inputs).past_key_values for name, model in models.items()}
+    caches = {name: cache_of(model(**inputs)) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):  # the first round warms up
         for name, model in models.items():
             started = clock()
             for _ in range(steps):
-                model(**inputs, past_key_values=caches[name])
+                model(**inputs, **cache_argument(caches[name]))
             seconds[name].append((clock() - started) / steps)
     return {name: found[1:] for name, found in seconds.items()}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from ragkit.reader.cache_name import cache_argument
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions, generation_config
 from ragkit.reader.likelihood import AnswerLikelihood
 
@@ -72,7 +73,7 @@ def answer_losses(
         input_ids=batch.ids[:, batch.n_cached :],
         attention_mask=batch.mask.long(),
         position_ids=batch.positions[:, batch.n_cached :],
-        past_key_values=batch.cache,
+        **cache_argument(batch.cache),
         use_cache=batch.cache is not None,
         logits_to_keep=batch.targets.shape[1],
     ).logits.float()  # [row, answer, vocab]
@@ -157,7 +158,7 @@ class Writer:
         found = run.generate(
             input_ids=batch.ids,
             attention_mask=batch.mask.long(),
-            past_key_values=batch.cache,
+            **cache_argument(batch.cache),
             generation_config=config,
             stopping_criteria=StoppingCriteriaList(stop),
             prefix_allowed_tokens_fn=self.trie.after(n_prompt) if self.trie else None,

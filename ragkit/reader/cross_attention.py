@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ragkit.errors import ConfigError
+from ragkit.reader.cache_name import cache_of
 from ragkit.reader.decoding import AnswerDecoder, Targets
 from ragkit.reader.fusion import Memory
 from ragkit.reader.protocol import MassKind
@@ -44,7 +45,7 @@ def attention_mass(
         # the cross-attention cache holds the values
         out = decoder.forward(memory, targets, use_cache=True, output_attentions=True)
     attentions = [layer for layer in out.cross_attentions or () if layer is not None]
-    values = [layer.values for layer in out.past_key_values.cross_attention_cache.layers if layer.is_initialized]
+    values = [layer.values for layer in cache_of(out).cross_attention_cache.layers if layer.is_initialized]
     if not attentions or len(attentions) != len(values):
         raise ConfigError(
             f"{type(decoder.model).__name__} gave {len(attentions)} cross-attentions and the values of {len(values)}, "

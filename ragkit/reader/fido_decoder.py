@@ -140,38 +140,38 @@ class FidoBlock(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
         bias: Float[Tensor, "#query head answer all"],
         memory: Float[Tensor, "query token width"],
         memory_bias: Float[Tensor, "#query 1 1 token"],
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The next states, and the attention of both kinds where asked for."""
         normed = self.self_attention.layer_norm(states)
         keys, values = self.self_attention.attention.keys_values(normed)
-        if past_key_values is not None:
-            keys, values = past_key_values.self_attention_cache.update(keys, values, self.layer)
+        if cache is not None:
+            keys, values = cache.self_attention_cache.update(keys, values, self.layer)
         read, own = self.self_attention.attention(normed, keys, values, bias, attentions=attentions)
         states = states + self.self_attention.dropout(read)
         across = None
         if self.cross_attention is not None and self.cross is not None:
             attention = self.cross_attention.attention
             normed = self.cross_attention.layer_norm(states)
-            keys, values = _memory(attention, memory, past_key_values, layer=self.cross)
+            keys, values = _memory(attention, memory, cache, layer=self.cross)
             read, across = attention(normed, keys, values, memory_bias, attentions=attentions)
             states = states + self.cross_attention.dropout(read)
         return self.feed_forward(states), own, across
 
 
 def _memory(
-    attention: GroupedAttention, memory: Tensor, past_key_values: EncoderDecoderCache | None, *, layer: int
+    attention: GroupedAttention, memory: Tensor, cache: EncoderDecoderCache | None, *, layer: int
 ) -> tuple[Tensor, Tensor]:
     """Keys and values of the passages: computed at the first step, taken from the cache after it."""
-    if past_key_values is None:
+    if cache is None:
         return attention.keys_values(memory)
-    if past_key_values.is_updated.get(layer):
-        cached: Any = past_key_values.cross_attention_cache.layers[layer]
+    if cache.is_updated.get(layer):
+        cached: Any = cache.cross_attention_cache.layers[layer]
         return cached.keys, cached.values
     keys, values = attention.keys_values(memory)
-    past_key_values.is_updated[layer] = True
-    return past_key_values.cross_attention_cache.update(keys, values, layer)
+    cache.is_updated[layer] = True
+    return cache.cross_attention_cache.update(keys, values, layer)
 
 
 class Decoded(NamedTuple):
@@ -204,14 +204,14 @@ class FidoDecoder(FidoPreTrainedModel):  # type: ignore[no-untyped-call]
         *,
         memory_mask: Int[Tensor, "query token"] | Bool[Tensor, "query token"] | None = None,
         mask: Int[Tensor, "query all"] | Bool[Tensor, "query all"] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         attentions: bool = False,
     ) -> Decoded:
         """States of the answer's tokens, which follow those in the cache.
 
         ``memory`` is the passages' encodings, ``memory_mask`` False at padding; ``mask`` covers the cached tokens too.
         """
-        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        past = cache.get_seq_length() if cache is not None else 0
         bias = self._bias(past, embedded, mask)
         memory_bias = embedded.new_zeros(1, 1, 1, memory.shape[1])
         if memory_mask is not None:
@@ -219,7 +219,7 @@ class FidoDecoder(FidoPreTrainedModel):  # type: ignore[no-untyped-call]
         states, own, across = self.dropout(embedded), [], []
         for block in self.layers:
             states, self_weights, cross_weights = block(
-                states, bias, memory, memory_bias, past_key_values=past_key_values, attentions=attentions
+                states, bias, memory, memory_bias, cache=cache, attentions=attentions
             )
             own.append(self_weights)
             across.append(cross_weights)

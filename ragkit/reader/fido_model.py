@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, DynamicCache, Encode
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5Stack
 
+from ragkit.reader.cache_name import cache_argument
 from ragkit.reader.fido_config import FidoConfig
 from ragkit.reader.fido_decoder import FidoDecoder, FidoPreTrainedModel
 
@@ -63,11 +64,12 @@ class FidoForConditionalGeneration(FidoPreTrainedModel, GenerationMixin):  # typ
         decoder_input_ids: Int[Tensor, "query answer"] | None = None,
         decoder_attention_mask: Int[Tensor, "query all"] | Bool[Tensor, "query all"] | None = None,
         encoder_outputs: Any = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         inputs_embeds: Float[Tensor, "query token dim"] | None = None,
         labels: Int[Tensor, "query answer"] | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
         **ignored: Any,
     ) -> Seq2SeqLMOutput:
         """As T5's: logits [query answer vocab], and the mean cross-entropy of ``labels`` where they are not -100.
@@ -84,21 +86,22 @@ class FidoForConditionalGeneration(FidoPreTrainedModel, GenerationMixin):  # typ
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        cache = past_key_values if cache is None else cache  # its name before transformers 5.24
+        if use_cache and cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         decoded = self.decoder(
             self.shared(decoder_input_ids),
             memory,
             memory_mask=attention_mask,
             mask=decoder_attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             attentions=bool(output_attentions),
         )
         logits = self._logits(decoded.states)
         return Seq2SeqLMOutput(
             loss=None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
             logits=logits,
-            past_key_values=past_key_values,
+            **cache_argument(cache),
             decoder_attentions=decoded.self_attentions if output_attentions else None,
             cross_attentions=decoded.cross_attentions if output_attentions else None,
             encoder_last_hidden_state=memory,

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from ragkit.errors import ConfigError
+from ragkit.reader.cache_name import cache_argument
 from ragkit.reader.causal_weights import model_digest
 from ragkit.reader.context_cache import ContextCache
 from ragkit.reader.packing import Prompt
@@ -103,7 +104,7 @@ class ParallelContext:
             input_ids=ids,
             attention_mask=torch.ones(len(pieces), start + width, dtype=torch.int64, device=device),
             position_ids=torch.arange(start, start + width, device=device).expand(len(pieces), -1),
-            past_key_values=cache,
+            **cache_argument(cache),
             use_cache=True,
             logits_to_keep=1,
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from ragkit.reader.cache_name import cache_of
 from ragkit.reader.fido import cache_factor, convert
 from ragkit.reader.fido_config import reads_passages
 
@@ -82,7 +83,7 @@ def test_the_cache_of_the_passages_is_as_small_as_predicted(
     fido = convert(fid, period=period, kv_heads=kv_heads, decoder_layers=layers)
 
     def size(model: PreTrainedModel) -> int:
-        cache = decode(model, memories(n), cache=True).past_key_values.cross_attention_cache
+        cache = cache_of(decode(model, memories(n), cache=True)).cross_attention_cache
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
 
     assert size(fid) == 2 * LAYERS * HEADS * HEAD * n * 4

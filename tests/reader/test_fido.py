@@ -22,6 +22,7 @@ from transformers import (
 
 from ragkit.errors import ConfigError
 from ragkit.reader import FidoShape, FusionOptions, FusionReader, open_fido, open_reader
+from ragkit.reader.cache_name import cache_of
 from ragkit.reader.fido import cache_factor, convert, kept_layers, pool_heads
 from ragkit.reader.fido_model import FidoForConditionalGeneration
 from ragkit.text.models import quiet
@@ -125,7 +126,7 @@ def test_encoder_and_decoder_may_differ_in_depth():
 def cache_bytes(model: PreTrainedModel) -> tuple[int, int]:
     """Of the answer's and of the passages' keys and values."""
     with torch.no_grad():
-        cache = model(**inputs(), use_cache=True).past_key_values
+        cache = cache_of(model(**inputs(), use_cache=True))
 
     def total(part: Any) -> int:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in part.layers if layer.is_initialized)
@@ -226,8 +227,19 @@ def test_attention_is_returned_for_the_layers_that_read_and_for_every_query_head
     assert [tuple(layer.shape) for layer in out.decoder_attentions] == [(3, 4, 5, 5)] * 4
     torch.testing.assert_close(out.cross_attentions[0].sum(-1), torch.ones(3, 4, 5))
     assert out.cross_attentions[0][1, ..., 7:].sum() == 0
-    assert len(out.past_key_values.cross_attention_cache.layers) == 2
+    assert len(cache_of(out).cross_attention_cache.layers) == 2
     torch.testing.assert_close(out.logits, logits(fido), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+@torch.no_grad()
+def test_the_model_takes_the_cache_by_its_new_and_by_its_old_name(name: str):
+    """Guards against a cache that is swallowed with the arguments that do not matter: each step would start anew."""
+    fido, batch = convert(make_t5(), period=2, kv_heads=2), inputs()
+    answer = batch.pop("decoder_input_ids")
+    first = fido(**batch, decoder_input_ids=answer[:, :3], use_cache=True)
+    rest = fido(**batch, decoder_input_ids=answer[:, 3:], use_cache=True, **{name: cache_of(first)})
+    torch.testing.assert_close(rest.logits, logits(fido)[:, 3:], atol=1e-5, rtol=1e-5)
 
 
 def test_masked_answer_tokens_change_nothing_behind_them():
