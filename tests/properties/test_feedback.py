@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -120,7 +122,28 @@ def test_retrievers_loss_reaches_the_retriever_and_never_the_reader(worlds, mode
     assert _is_isolated(reader)
 
 
-def test_without_the_stop_gradient_the_isolation_fails(worlds, models):
-    """The mutation of property 13: the test above must be able to fail."""
+def test_feedback_that_keeps_its_gradient_fails_the_isolation(worlds, models):
+    """A mutation of property 13: the test above must be able to fail."""
     _, reader = _gradients(worlds, models, Leaky())
+    assert not _is_isolated(reader)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_the_stop_gradients_the_isolation_fails_for_every_method(
+    worlds, models, monkeypatch: pytest.MonkeyPatch, method: str
+):
+    """The mutation of property 13, of the code itself: no_grad does nothing and detach gives the tensor back."""
+    from ragkit.reader import cross_attention, fid
+
+    attend = inspect.unwrap(cross_attention.attention_mass)  # no_grad is around it already
+
+    def mutated(found: Retrieved) -> Tensor:
+        with monkeypatch.context() as patch:
+            for module in (cross_attention, fid):
+                patch.setattr(module, "attention_mass", attend, raising=False)
+            patch.setattr(torch, "no_grad", nullcontext)
+            patch.setattr(Tensor, "detach", lambda self: self)
+            return METHODS[method](found)
+
+    _, reader = _gradients(worlds, models, mutated)
     assert not _is_isolated(reader)

@@ -14,6 +14,7 @@ from ragkit.binding import build
 from ragkit.config import compose
 from ragkit.errors import ConfigError
 from ragkit.feedback import attention
+from ragkit.index import open_index
 from ragkit.losses import distillation_kl
 from ragkit.training.atlas import AtlasTask
 from ragkit.training.loop import Task, train
@@ -88,12 +89,26 @@ def test_a_killed_run_resumes_with_the_losses_of_an_unbroken_one(place: Place, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "failpoint", ["step:3", "checkpoint-manifest:2", "index.before_current:2", "index.after_current:2"]
+    ("failpoint", "mode"),
+    [
+        ("step:3", "sync"),
+        ("checkpoint-manifest:2", "sync"),
+        ("refresh.encoded:1", "sync"),
+        ("index.before_current:2", "sync"),
+        ("index.after_current:2", "sync"),
+        ("refresh.submitted:2", "async"),
+        ("index.before_current:2", "async"),
+        ("index.after_current:2", "async"),
+    ],
 )
-def test_a_run_killed_anywhere_ends_as_an_unbroken_one(place: Place, toy, run_script, tmp_path: Path, failpoint: str):
-    """SIGKILL between two updates, in a checkpoint, and on either side of the switch to another generation."""
+def test_a_run_killed_anywhere_ends_as_an_unbroken_one(
+    place: Place, toy, run_script, tmp_path: Path, *, failpoint: str, mode: str
+):
+    """SIGKILL between two updates, in a checkpoint, in a refresh, and on either side of the switch to its index."""
     words = [
         *command(place, tmp_path, "emdr2"),
+        f"task.refresh.mode={mode}",
+        "task.refresh.background.lag=1",
         "policy.steps=5",
         "policy.save.save_every=2",
         "policy.save.eval_every=9",
@@ -102,9 +117,32 @@ def test_a_run_killed_anywhere_ends_as_an_unbroken_one(place: Place, toy, run_sc
     build(compose("train", words)).run()
     cut = [word.replace(f"out={tmp_path}/run", f"out={tmp_path}/cut") for word in words]
     assert run_script("command", "train", *cut, failpoint=failpoint).returncode == -9
+    open_index(tmp_path / "cut" / "index", verify="full")
     finished = run_script("command", "train", *cut)
     assert finished.returncode == 0, finished.stderr
     assert toy.losses(tmp_path / "cut") == toy.losses(tmp_path / "run")
+    open_index(tmp_path / "cut" / "index", verify="full")
+
+
+@pytest.mark.slow
+def test_a_run_that_two_processes_began_over_parts_of_the_index_is_finished_by_one(
+    place: Place, toy, run_script, tmp_path: Path
+):
+    """Fault 25, and "saved by N, opened by M": the losses are those of one process from the first step to the last."""
+    more = ["policy.save.save_every=1", "policy.save.eval_every=9", "task.refresh.schedule=2", "policy.steps=5"]
+    words = [
+        word for word in command(place, tmp_path, "emdr2") if not word.startswith(("policy.steps", "task.refresh"))
+    ]
+    words += more
+    build(compose("train", words)).run()
+    cut = [word.replace(f"out={tmp_path}/run", f"out={tmp_path}/cut") for word in words]
+    two = ["task.refresh.sharded=true", "policy.compute.processes=2"]
+    assert run_script("command", "train", *cut, *two, failpoint="step:3", processes=2).returncode != 0
+    # the generation that the one process goes on with was made by two, each its part
+    assert len(list(open_index(tmp_path / "cut" / "index").folder.glob("vectors-*-of-00002.npy"))) == 2
+    build(compose("train", cut)).run()
+    assert toy.losses(tmp_path / "cut") == pytest.approx(toy.losses(tmp_path / "run"), rel=1e-4)
+    assert len(toy.losses(tmp_path / "cut")) == 5
 
 
 def test_query_side_training_leaves_the_passage_tower_bit_identical(place: Place):

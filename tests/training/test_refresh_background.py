@@ -72,6 +72,7 @@ def test_goes_live_at_its_update_with_the_vectors_of_the_weights_it_began_with(
             if event:
                 events.append((update, event.kind, event.began, event.made.generation))
                 json.dumps(event.figures())
+                assert ("refresh_overlap_before" in event.figures()) == (event.kind == "switched")
         next(iter(encoder.parameters())).data.fill_(np.nan)
         started = refresher.step(30)
         assert started is not None
