@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from answers_world import World
+from answers_world import World, with_distractors
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -24,6 +24,8 @@ from ragkit.retriever import DualEncoder
 from ragkit.retriever.options import EncoderOptions
 from ragkit.retriever.tower import Tower
 from ragkit.seeding import make_generator
+from ragkit.training.answering import GenerativeOptions
+from ragkit.training.generative import GenerativeTask
 
 KNOWN = 3  # the untrained retriever knows every third word of the dictionary
 HEADS = 1  # of the reader: with more, likeness is measured in fewer dimensions
@@ -105,6 +107,20 @@ def make_reader(world: World, *, dim: int = 64, layers: tuple[int, int] = (2, 1)
     )
     weights = Seq2SeqWeights(model, tokenizer, options, GenerationOptions(max_tokens=2))
     return FusionReader(weights, device="cpu", dtype="float32")
+
+
+def reading_task(reader: FusionReader, world: World, *, seed: int) -> GenerativeTask:
+    """What trains the reader: gold passages among distractors; exact match is that of unseen entities."""
+    taught, asked = (with_distractors(world, part, count=9, seed=seed) for part in world.split())
+    draws = GenerativeOptions(
+        passages="gold",
+        n_passages=[3, 10],
+        order="shuffled",
+        label_smoothing=0.1,  # what it does not expect it shall find equally unlikely: that is no feedback
+        dev_questions=100,
+        dev_passages=10,
+    )
+    return GenerativeTask(reader, train=taught, dev=asked, options=draws)
 
 
 @torch.no_grad()

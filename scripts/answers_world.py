@@ -3,7 +3,7 @@
 Every entity is named by a few words, and its passage says its value, which is the answer. A question names the entity
 in the language of questions, its passage in that of passages: they share no content word, only a dictionary, word for
 word. In the world of two hops an entity has two passages, each with half of the answer: which answer it is says a table
-of both halves, and one half alone says nothing.
+of both halves, and one half alone says nothing. In a redundant world every fact stands in several passages.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Size:
     filler: int = 50
     padding: int = 3  # filler words in a passage
     hops: int = 1
+    copies: int = 1  # passages in which a fact stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def make_world(size: Size | None = None, *, seed: int = 0) -> World:
     for number, name in enumerate(names):
         drawn = [order.randrange(size.values) for _ in range(size.hops)]
         said = [f"v{drawn[0]}"] if size.hops == 1 else [f"{kind}{half}" for kind, half in zip("xy", drawn, strict=True)]
-        own = tuple(_passage(f"e{number}.{hop}", name, one, size=size, order=order) for hop, one in enumerate(said))
+        stated = enumerate(said * size.copies)
+        own = tuple(_passage(f"e{number}.{part}", name, one, size=size, order=order) for part, one in stated)
         asked = " ".join(f"q{word}" for word in order.sample(name, len(name)))
         answer = f"v{sum(drawn) % size.values}"  # of two halves: a Latin square, in which one half leaves all open
         about.append(own)

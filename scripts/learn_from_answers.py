@@ -1,47 +1,47 @@
-"""Does a retriever learn from questions and answers alone? All four losses, their controls, and a world of two hops.
+"""Does a retriever learn from questions and answers alone? All four losses, their controls, and two other worlds.
 
 A made-up world (answers_world.py): questions share no content word with their passages, and the untrained retriever
 knows a third of the dictionary. A small FiD reader is trained on gold passages; from then on no gold passage is seen:
 the retriever finds passages in its index, the frozen reader says what it thinks of them, and the index is refreshed.
 ``start`` and ``end`` are hit@1 of the own passage, by fresh vectors, for questions about entities that no training
-question names; in the world of two hops, the share of both passages among the first two. The reader of that world is
-simulated, by the rule that it knows the answer where it has both passages and not otherwise.
+question names. Kinds of run:
 
-    python scripts/learn_from_answers.py --seeds 0 1 2 --json learn_from_answers.json --plot learn_from_answers.svg
+* ``shuffled``: every question has the answers of another; ``no_refresh``: the index stays that of the start;
+* ``deeper``: 50 passages a question in place of ``--k``;
+* ``redundant``: every fact stands in two passages, and either of them first counts as found;
+* ``two_hop``: an answer takes two passages; the figure is the share of both among the first two, and the reader is
+  simulated, by the rule that it knows the answer where it has both passages and not otherwise.
+
+    python scripts/learn_from_answers.py --seeds 0 1 2 --jobs 2 --json answers.json --plot docs/learn-from-answers.svg
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
+import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import answers_models
+import answers_report
 import answers_world
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from ragkit.feedback import attention, leave_one_out, likelihood
 from ragkit.losses import distillation_kl, marginal_nll
-from ragkit.reader.fid import FusionReader
 from ragkit.reader.protocol import Reader
 from ragkit.retriever import DualEncoder
-from ragkit.training.answering import GenerativeOptions
 from ragkit.training.atlas import AtlasOptions, AtlasTask
 from ragkit.training.finding import FindingOptions
-from ragkit.training.generative import GenerativeTask
 from ragkit.training.loop import Task, TrainResult, train
 from ragkit.training.objectives import FeedbackObjective
 from ragkit.training.policy import ComputePolicy, OptimizerPolicy, SavePolicy, TrainPolicy
@@ -56,7 +56,19 @@ METHODS = {  # temperatures of scores that are cosines
     "adist": FeedbackObjective(attention, partial(distillation_kl, temperature=0.1)),
     "lool": FeedbackObjective(leave_one_out, partial(distillation_kl, temperature=0.1)),
 }
-TWO_HOPS = answers_world.Size(entities=1000, values=20, hops=2)
+SIZES = {
+    "two_hop": answers_world.Size(entities=1000, values=20, hops=2),
+    "redundant": answers_world.Size(entities=1000, copies=2),
+}
+KINDS = {  # and the methods that are of interest in each
+    "plain": list(METHODS),
+    "shuffled": ["emdr2", "ldist"],
+    "no_refresh": ["emdr2", "ldist"],
+    "deeper": ["adist"],
+    "redundant": ["emdr2", "ldist", "lool"],
+    "two_hop": ["ldist", "lool"],
+}
+DEEPER = 50
 RATE = 0.1  # of the retriever: its only weights are vectors of words of length sqrt(64)
 
 
@@ -66,7 +78,7 @@ class Trial:
 
     method: str
     seed: int
-    kind: str = "plain"  # shuffled, no_refresh, two_hop
+    kind: str = "plain"
 
     @property
     def name(self) -> str:
@@ -80,13 +92,13 @@ class Watched(AtlasTask):
     depth = 1
 
     def evaluate(self) -> dict[str, float]:
-        """The share of the own passages of unseen entities among the first ``depth``."""
+        """How many of the first ``depth`` passages are the entity's own, as a share; the mean over unseen entities."""
         passages = self.store.take(np.arange(len(self.store)))
         vectors = self.encoder.encode_passages(passages)
         scores = self.encoder.encode_queries([example.question for example in self._dev]) @ vectors.T
         best = np.argsort(-scores, axis=1, kind="stable")[:, : self.depth]
         hits = [
-            len({passages[row].id for row in line} & {p.id for p in example.positives}) / len(example.positives)
+            len({passages[row].id for row in line} & {p.id for p in example.positives}) / self.depth
             for line, example in zip(best, self._dev, strict=True)
         ]
         return {"found": float(np.mean(hits))}
@@ -95,20 +107,38 @@ class Watched(AtlasTask):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not yet in ``--out``, report all; 1 where EMDR2 did not learn."""
     options = _options(arguments)
-    torch.set_num_threads(options.threads)
+    trials = _trials(options)
     with tempfile.TemporaryDirectory() as scratch:
         out = options.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        results = [_result(trial, out, options) for trial in _trials(options)]
-    figures = _figures(results)
-    _report(figures, options)
+        read = dict.fromkeys((_world_of(trial), trial.seed) for trial in trials if trial.kind != "two_hop")  # in order
+        readers = _each(partial(_read, out=out, options=options), read, options)
+        results = _each(partial(_result, out=out, options=options), trials, options)
+    figures = answers_report.figures(results)
+    title = f"found for unseen entities; {options.steps} updates of {options.batch} questions, k {options.k}"
+    machine = answers_report.machine(options.threads)
+    answers_report.report(figures, title=f"{title}, refresh every {options.every}; {machine}")
+    cpu = sum(result["cpu_seconds"] for result in [*readers, *results])
+    print(f"{len(readers)} readers and {len(results)} runs took {cpu:.0f} s of CPU")
     if options.json:
-        content = {**figures, "trials": results, "machine": _machine(options.threads)}
+        content = {**figures, "trials": results, "readers": readers, "cpu_seconds": cpu, "machine": machine}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.plot:
-        _plot(results, options.plot)
+        answers_report.plot(results, options.plot, methods=list(METHODS))
     found = figures.get("emdr2")
     return 0 if found is None or found["end"] > 2 * found["start"] else 1
+
+
+def _each(
+    work: Callable[[Any], dict[str, Any]], items: Iterable[Any], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The work on every item, in ``--jobs`` processes."""
+    if options.jobs == 1:
+        torch.set_num_threads(options.threads)
+        return list(map(work, items))
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(options.jobs, spawn, torch.set_num_threads, (options.threads,)) as pool:
+        return list(pool.map(work, items))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -116,13 +146,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smaller world, EMDR2 and LDist, under two minutes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of worlds and models")
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), help="default: all (quick: emdr2 ldist)")
-    parser.add_argument("--kinds", nargs="+", default=["plain", "shuffled", "no_refresh", "two_hop"])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--steps", type=int, help="updates of the retriever (default 240; quick: 120)")
     parser.add_argument("--batch", type=int, default=16, help="questions an update")
     parser.add_argument("--k", type=int, default=20, help="passages a question")
     parser.add_argument("--every", type=int, default=40, help="updates between two refreshes")
     parser.add_argument("--reader-steps", type=int, help="updates of the reader (default 150)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="keep finished trials in this folder, and do not repeat them")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--plot", type=Path, help="write the curves to this picture")
@@ -136,57 +167,78 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
-    found = []
-    for seed in options.seeds:
-        for kind in options.kinds:
-            methods = {"plain": options.methods, "two_hop": ["ldist", "lool"]}.get(kind, ["emdr2", "ldist"])
-            found += [Trial(method, seed, kind) for method in methods if method in options.methods]
-    return found
+    return [
+        Trial(method, seed, kind)
+        for seed in options.seeds
+        for kind in options.kinds
+        for method in KINDS[kind]
+        if method in options.methods
+    ]
+
+
+def _world_of(trial: Trial) -> str:
+    return trial.kind if trial.kind in SIZES else "plain"
+
+
+def _world(name: str, options: argparse.Namespace, *, seed: int) -> answers_world.World:
+    size = answers_world.Size(entities=500, words=32, values=100) if options.quick else SIZES.get(name)
+    return answers_world.make_world(size, seed=seed)
+
+
+def _read(which: tuple[str, int], out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The reader of a world, trained in a folder of ``out``, and what that took."""
+    name, seed = which
+    file = out / f"reader-{name}-{seed}.json"
+    if file.is_file():
+        return _kept(file)
+    started, cpu = time.perf_counter(), time.process_time()
+    world = _world(name, options, seed=seed)
+    reader = answers_models.make_reader(world, seed=seed)
+    trained = _trained(answers_models.reading_task(reader, world, seed=seed), _reading(options), out / file.stem)
+    return _keep(
+        {
+            "world": name,
+            "seed": seed,
+            "exact_match": trained.figures["exact_match"],
+            "seconds": round(time.perf_counter() - started, 1),
+            "cpu_seconds": round(time.process_time() - cpu, 1),
+        },
+        file,
+    )
 
 
 def _result(trial: Trial, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of a trial: those of ``out``, or made now."""
     file = out / f"{trial.name}.json"
     if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    size = TWO_HOPS if trial.kind == "two_hop" else answers_world.Size()
-    if options.quick:
-        size = answers_world.Size(entities=500, words=32, values=100)
-    world = answers_world.make_world(size, seed=trial.seed)
+        return _kept(file)
+    world = _world(_world_of(trial), options, seed=trial.seed)
     if trial.kind == "two_hop":
         reader: Reader = answers_world.SimulatedReader(world)
     else:
-        reader = _reader(world, out / f"reader-{trial.seed}", options, seed=trial.seed)
-    started = time.perf_counter()
+        reader = answers_models.make_reader(world, seed=trial.seed)
+        task = answers_models.reading_task(reader, world, seed=trial.seed)
+        _trained(task, _reading(options), out / f"reader-{_world_of(trial)}-{trial.seed}")  # finished: only loaded
+    started, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         curve = _teach(trial, world, reader, scratch=Path(scratch), options=options)
-    seconds = round(time.perf_counter() - started, 1)
-    result = {**asdict(trial), "curve": curve, "seconds": seconds}
-    file.write_text(json.dumps(result) + "\n", encoding="utf-8")
-    print(f"{trial.name}: {curve[0][1]:.3f} -> {curve[-1][1]:.3f} in {seconds} s", flush=True)
-    return result
+    seconds, cpu_seconds = (round(t, 1) for t in (time.perf_counter() - started, time.process_time() - cpu))
+    print(f"{trial.name}: {curve[0][1]:.3f} -> {curve[-1][1]:.3f} in {seconds} s ({cpu_seconds} s of CPU)", flush=True)
+    return _keep({**asdict(trial), "curve": curve, "seconds": seconds, "cpu_seconds": cpu_seconds}, file)
 
 
-def _reader(world: answers_world.World, out: Path, options: argparse.Namespace, *, seed: int) -> FusionReader:
-    """The reader of a world, trained on gold passages among distractors."""
-    reader = answers_models.make_reader(world, seed=seed)
-    taught, asked = (answers_world.with_distractors(world, part, count=9, seed=seed) for part in world.split())
-    draws = GenerativeOptions(
-        passages="gold",
-        n_passages=[3, 10],
-        order="shuffled",
-        label_smoothing=0.1,  # what it does not expect it shall find equally unlikely: that is no feedback
-        dev_questions=100,
-        dev_passages=10,
-    )
-    steps = options.reader_steps
-    task = GenerativeTask(reader, train=taught, dev=asked, options=draws)
-    policy = _policy(steps, rate=2e-3, batch_size=16, every=steps)
-    started = time.perf_counter()
-    result = _trained(task, policy, out)
-    print(f"reader: EM {result.figures['exact_match']:.2f} on unseen entities, {time.perf_counter() - started:.0f} s")
-    return reader
+def _kept(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _keep(figures: dict[str, Any], file: Path) -> dict[str, Any]:
+    file.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+    return figures
+
+
+def _reading(options: argparse.Namespace) -> TrainPolicy:
+    return _policy(options.reader_steps, rate=2e-3, batch_size=16, every=options.reader_steps)
 
 
 def _teach(
@@ -206,7 +258,7 @@ def _teach(
         dev=asked,
         live=Refresher(refresh, scratch / "index", encoder, store, seed=trial.seed),
         objective=METHODS[trial.method],
-        options=AtlasOptions(FindingOptions(k=options.k), teaching),
+        options=AtlasOptions(FindingOptions(k=DEEPER if trial.kind == "deeper" else options.k), teaching),
     )
     task.depth = world.size.hops
     _trained(task, _policy(options.steps, rate=RATE, batch_size=options.batch, every=options.every), scratch / "run")
@@ -235,66 +287,6 @@ def _policy(steps: int, *, rate: float, batch_size: int, every: int) -> TrainPol
         optimizer=OptimizerPolicy(learning_rate=rate, schedule="linear", warmup=0.1, clip=1.0),
         save=SavePolicy(eval_every=every, save_every=steps, log_every=20, export="last", keep=1),
     )
-
-
-def _figures(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds, by method, and by kind and method for what is not plain."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault((result["kind"], result["method"]), []).append(result)
-    figures: dict[str, Any] = {}
-    for (kind, method), group in groups.items():
-        ends = [result["curve"][-1][1] for result in group]
-        found = {
-            "start": float(np.mean([result["curve"][0][1] for result in group])),
-            "end": float(np.mean(ends)),
-            "lowest": min(ends),
-            "highest": max(ends),
-            "seeds": len(group),
-            "seconds": float(np.mean([result["seconds"] for result in group])),
-        }
-        (figures if kind == "plain" else figures.setdefault(kind, {}))[method] = found
-    return figures
-
-
-def _report(figures: dict[str, Any], options: argparse.Namespace) -> None:
-    title = f"found for unseen entities; {options.steps} updates of {options.batch} questions, k {options.k}"
-    table = Table(title=f"{title}, refresh every {options.every}; {_machine(options.threads)}")
-    for heading in ("run", "start", "end", "lowest", "highest", "seeds", "seconds"):
-        table.add_column(heading, justify="left" if heading == "run" else "right")
-    rows = {name: found for name, found in figures.items() if "start" in found}
-    rows |= {
-        f"{kind}: {name}": found for kind, group in figures.items() if kind not in rows for name, found in group.items()
-    }
-    for name, found in rows.items():
-        numbers = [f"{found[key]:.3f}" for key in ("start", "end", "lowest", "highest")]
-        table.add_row(name, *numbers, str(found["seeds"]), f"{found['seconds']:.0f}")
-    Console(width=120).print(table)
-
-
-def _plot(results: Sequence[dict[str, Any]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    kinds = list(dict.fromkeys(result["kind"] for result in results))
-    figure, panels = pyplot.subplots(1, len(kinds), figsize=(3.6 * len(kinds), 3.2), sharey=True, squeeze=False)
-    for panel, kind in zip(panels[0], kinds, strict=True):
-        for place, method in enumerate(METHODS):
-            curves = [result["curve"] for result in results if (result["kind"], result["method"]) == (kind, method)]
-            for number, curve in enumerate(curves):
-                panel.plot(*zip(*curve, strict=True), color=f"C{place}", alpha=0.8, label=None if number else method)
-        panel.set(title=kind.replace("_", " "), xlabel="updates", ylim=(0, 1))
-        panel.legend()
-    panels[0][0].set_ylabel("own passage found, unseen entities")
-    figure.tight_layout()
-    figure.savefig(path)
-
-
-def _machine(threads: int) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ragkit"))
-    return f"{platform.machine()}, {os.cpu_count()} CPUs, {threads} torch threads; {packages}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -55,8 +56,9 @@ class Place:
         policy = RefreshPolicy(schedule=schedule, staleness=StalenessPolicy(queries=0))
         live = Refresher(policy, self.folder / name / "index", encoder, store)
         taught, asked = self.world.split()
+        bare = [replace(example, positives=()) for example in taught]  # nothing that learns could read a gold passage
         judge = reader or self.judge(self.world)
-        return AtlasTask(encoder, judge, train=taught, dev=asked, live=live, objective=objective, options=options)
+        return AtlasTask(encoder, judge, train=bare, dev=asked, live=live, objective=objective, options=options)
 
 
 def small_policy(steps: int, *, learning_rate: float = 0.02, **save: Any) -> TrainPolicy:

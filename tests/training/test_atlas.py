@@ -38,14 +38,15 @@ def test_task_is_a_task_that_is_paced(place: Place):
 
 
 def test_a_retriever_learns_from_answers_alone_and_not_from_shuffled_ones(place: Place):
-    """The short form of scripts/learn_from_answers.py: unseen entities, no gold passage; and its control."""
-    end = {}
-    for name, teaching, steps in (("learns", {}, 150), ("shuffled", {"shuffle_answers": True}, 75)):
+    """The short form of scripts/learn_from_answers.py: unseen entities, no gold passage; and its control, as long."""
+    start, end = {}, {}
+    for name, teaching in (("learns", {}), ("shuffled", {"shuffle_answers": True})):
         task = place.task(name, teaching=teaching, schedule="25")
-        assert _gold(task) < 0.1
-        end[name] = train(task, small_policy(steps, learning_rate=0.2), place.folder / name).figures["gold@1"]
+        start[name] = _gold(task)
+        end[name] = train(task, small_policy(150, learning_rate=0.2), place.folder / name).figures["gold@1"]
+    assert start["learns"] == start["shuffled"] < 0.1
     assert end["learns"] > 0.4
-    assert end["shuffled"] < 0.15
+    assert end["shuffled"] <= start["shuffled"]
 
 
 def test_index_belongs_to_the_exported_retriever_at_the_end(place: Place):
