@@ -2,7 +2,8 @@
 
 A T5 of random weights (256 wide, 4 + 4 layers) as FiD, passages of about 100 words of the built-in sample, answers of
 two tokens or so; one run, the contestants timed in turn, the median of several rounds. ``lool_reencoded`` is the
-obvious form of LOOL, which encodes every set of k - 1 passages anew; ``lool_vs_reencoded`` divides the two.
+obvious form of LOOL, which encodes every set of k - 1 passages anew; ``lool_vs_reencoded`` divides the two. ``twice``
+is LDist's or EMDR2's feedback and then the step, ``once`` the two from one encoding, ``once_vs_twice`` their quotient.
 
     python scripts/bench_feedback.py --quick --json bench_feedback.json
 """
@@ -33,6 +34,7 @@ from ragkit.reader.fid import FusionReader
 from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.seq2seq import Seq2SeqWeights
 from ragkit.sample import passages_path, questions_path
+from ragkit.training.sharing import encode_for_both
 
 SIGNALS = {"emdr2, ldist": likelihood, "adist": attention, "lool": leave_one_out}
 
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = {
         "multiples": {k: {name: seconds / line["step"] for name, seconds in line.items()} for k, line in found.items()},
         "lool_vs_reencoded": {k: line["lool"] / line["lool_reencoded"] for k, line in found.items()},
+        "once_vs_twice": {k: line["once"] / line["twice"] for k, line in found.items()},
         "step_seconds": {k: line["step"] for k, line in found.items()},
         "questions": options.questions,
         "rounds": options.rounds,
@@ -108,6 +111,7 @@ def _race(reader: FusionReader, asked: AnsweredQuestions, *, rounds: int) -> dic
     contestants: dict[str, Callable[[], object]] = {"step": lambda: _step(reader, asked)}
     contestants |= {name: _signalled(reader, asked, signal) for name, signal in SIGNALS.items()}
     contestants["lool_reencoded"] = lambda: _reencoded(reader, asked)
+    contestants |= {"twice": lambda: _twice(reader, asked), "once": lambda: _once(reader, asked)}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
@@ -128,6 +132,20 @@ def _step(reader: FusionReader, asked: AnsweredQuestions) -> None:
     reader.answer_nll(asked.questions, asked.passages, [str(answer) for answer in asked.answers]).backward()
 
 
+def _twice(reader: FusionReader, asked: AnsweredQuestions) -> None:
+    likelihood(reader, asked)
+    _step(reader, asked)
+
+
+def _once(reader: FusionReader, asked: AnsweredQuestions) -> None:
+    """The same from one encoding, as training does it for a reader without dropout."""
+    reader.train()
+    reader.zero_grad(set_to_none=True)
+    own, shared = encode_for_both(reader, asked, read=[range(len(line)) for line in asked.passages])
+    reader.nll(own, [str(answer) for answer in asked.answers]).backward()
+    likelihood(reader, shared)
+
+
 def _reencoded(reader: FusionReader, asked: AnsweredQuestions) -> list[torch.Tensor]:
     """LOOL's feedback by reading every set of all passages but one from its text."""
     answers = [str(answer) for answer in asked.answers]
@@ -143,12 +161,13 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> None:
     table.add_column("signal")
     for k in figures["multiples"]:
         table.add_column(f"k = {k}", justify="right")
-    for name in ("emdr2, ldist", "adist", "lool", "lool_reencoded"):
+    for name in ("emdr2, ldist", "adist", "lool", "lool_reencoded", "twice", "once"):
         table.add_row(name, *(f"{line[name]:.2f}" for line in figures["multiples"].values()))
     Console(width=120).print(table)
     print(
         "LOOL from one encoding / from re-encoding:", {k: round(v, 2) for k, v in figures["lool_vs_reencoded"].items()}
     )
+    print("feedback and step, encoded once / twice:", {k: round(v, 2) for k, v in figures["once_vs_twice"].items()})
 
 
 def _machine(threads: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -27,11 +27,13 @@ from ragkit.types import Example
 from .data import DataFiles, load_questions
 from .finding import FindingOptions, Found, find_passages
 from .first_search import check_first_search
+from .modules import set_dropout
 from .objectives import Objective, Retrieved
 from .pretext import PretextOptions, pretext_examples
 from .refresh import Refresher
 from .refresh_policy import RefreshPolicy
 from .scoring import score_passages
+from .sharing import encode_for_both, encodes_alike, passages_at
 from .task import Backward
 from .teaching import TeachingOptions, drawn_answers, taught_examples
 from .unlabelled import dev_figures
@@ -60,7 +62,7 @@ class AtlasTask:
     """A :class:`~.task.Task` and :class:`~.task.Paced`: questions and answers, two models, and the live index.
 
     In every update: search with the live index, encode the passages found anew with gradient, ask the reader what it
-    thinks of them, and let ``objective`` reach the retriever alone; then, where the reader learns too, its own loss on
+    thinks of them, and let ``objective`` reach the retriever alone; and, where the reader learns too, its own loss on
     the same passages reaches the reader alone. Gold passages of the examples are read by a
     :class:`~.objectives.GoldObjective` only, and to evaluate.
     """
@@ -87,6 +89,8 @@ class AtlasTask:
             first = self.items[0]
             objective.check(reader, AnsweredQuestions([first.question], [self.store.take([0])], self._answers([first])))
         log.info("%d examples to learn from; %d without an answer dropped", len(self.items), n_dropped)
+        if self.teaching.reader_dropout is not None:
+            set_dropout(cast(nn.Module, reader), self.teaching.reader_dropout)
         if self.teaching.retriever == "query":
             retriever.passage_tower.requires_grad_(False)
         self._update = 0
@@ -155,7 +159,7 @@ class AtlasTask:
             "objective": json.loads(json.dumps(self.objective.settings)),
             "refresh": self.live.policy.identity(),
             **asdict(self.finding),
-            **asdict(self.teaching),
+            **self.teaching.identity(),
         }
 
     def begin(self, update: int) -> Mapping[str, Any]:
@@ -196,28 +200,41 @@ class AtlasTask:
         return [item.answers for item in items] if takes_all else drawn_answers(items, seed=seed)
 
     def backward(self, batch: AtlasBatch, *, backward: Backward) -> dict[str, float]:
-        """The retriever's objective, then the reader's loss; each has a graph of its own."""
-        asked = AnsweredQuestions([item.question for item in batch.items], batch.found.passages, batch.answers)
+        """The retriever's objective and the reader's loss; each has a graph of its own."""
         figures: dict[str, float] = {}
-        if self.teaching.retriever != "frozen" and self._update >= self.teaching.freeze_retriever_steps:
-            loss = self.objective(self._retrieved(batch.items, asked))
+        for name, loss in self._losses(batch):
             backward(loss)
-            figures["retriever_loss"] = float(loss.detach())
-        if self.teaching.reader == "trained":
-            loss = self._reader_loss(asked)
-            backward(loss)
-            figures["reader_loss"] = float(loss.detach())
+            figures[name] = float(loss.detach())
         return {"loss": sum(figures.values()), **figures}
+
+    def _losses(self, batch: AtlasBatch) -> Iterator[tuple[str, Float[Tensor, ""]]]:
+        """The loss of each model that learns now; the graph of the first may go before the second is computed."""
+        asked = AnsweredQuestions([item.question for item in batch.items], batch.found.passages, batch.answers)
+        is_taught = self.teaching.retriever != "frozen" and self._update >= self.teaching.freeze_retriever_steps
+        is_read = self.teaching.reader == "trained"
+        if is_taught and is_read and self.objective.n_signals and encodes_alike(self.reader):
+            own, asked = encode_for_both(self.reader, asked, read=self._read(asked))
+            # the reader's loss first: what its encoder keeps for the gradient is gone when the retriever encodes
+            yield "reader_loss", self.reader.nll(own, batch.answers, label_smoothing=self.teaching.label_smoothing)
+            is_read = False
+        if is_taught:
+            yield "retriever_loss", self.objective(self._retrieved(batch.items, asked))
+        if is_read:
+            yield "reader_loss", self._reader_loss(asked)
 
     def _retrieved(self, items: Sequence[Example], asked: AnsweredQuestions) -> Retrieved:
         frozen = self.teaching.retriever == "query"
         scores, mask, queries = score_passages(self.encoder, asked, is_passage_frozen=frozen)
         return Retrieved(scores, mask, queries, asked, items, self.reader, self.encoder)
 
+    def _read(self, asked: AnsweredQuestions) -> list[list[int]]:
+        """Where the passages stand that the reader's own loss sees: the first of those that have text."""
+        n = self.finding.reader_k or self.finding.k
+        return [[at for at, passage in enumerate(line) if passage.text][:n] for line in asked.passages]
+
     def _reader_loss(self, asked: AnsweredQuestions) -> Float[Tensor, ""]:
         reader: Any = self.reader
-        n = self.finding.reader_k or self.finding.k
-        passages = [[passage for passage in line if passage.text][:n] for line in asked.passages]
+        passages = passages_at(self._read(asked), asked)
         loss: Tensor = reader.answer_nll(
             asked.questions, passages, asked.answers, label_smoothing=self.teaching.label_smoothing
         )

@@ -21,6 +21,19 @@ def weights_digest(module: nn.Module) -> str:
     return total.hexdigest()[:16]
 
 
+def has_dropout(module: nn.Module) -> bool:
+    """Whether the module drops anything in training mode, so that it computes something else in eval mode.
+
+    Looks for what :func:`set_dropout` sets, and for whole layers that are dropped (``layerdrop``).
+    """
+    return any(
+        isinstance(value, int | float) and value > 0
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if "drop" in name or name == "p"  # the last is nn.Dropout's
+    )
+
+
 def set_dropout(module: nn.Module, share: float) -> None:
     """Let every dropout in the module be ``share``: its ``nn.Dropout``, and the plain numbers that attention keeps."""
     for part in module.modules():

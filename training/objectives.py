@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ragkit.errors import ConfigError
-from ragkit.feedback import AnsweredQuestions, Feedback, Signal
+from ragkit.feedback import AnsweredQuestions, Feedback, Signal, encoded
 from ragkit.losses import contrastive
 from ragkit.reader.protocol import Reader
 from ragkit.retriever import DualEncoder
@@ -52,6 +52,11 @@ class Objective(Protocol):
         """What its value depends on, as JSON values."""
         ...
 
+    @property
+    def n_signals(self) -> int:
+        """How often it asks the reader about a batch."""
+        ...
+
     def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
         """The loss, with gradient to the retriever only."""
         ...
@@ -81,13 +86,19 @@ class FeedbackObjective:
         options = {"score_scale": self.score_scale, "per_passage": self.per_passage}
         return {"signal": described(self.signal), "loss": described(self.loss), **options}
 
+    @property
+    def n_signals(self) -> int:
+        """One."""
+        return 1
+
     def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
         """The loss over the questions that have passages, times their share of the batch."""
         reader = _given(found.reader)
         kept = found.mask.any(dim=-1)
         if not bool(kept.any()):
             return found.query_vectors.sum() * 0.0
-        feedback = _kept(self.signal(reader, _asked(found.asked, kept)), found.scores.device)
+        asked = found.asked if bool(kept.all()) else found.asked.take(kept.nonzero().flatten().tolist())
+        feedback = _kept(self.signal(reader, asked), found.scores.device)
         scale = math.sqrt(found.encoder.dim) if self.score_scale == "sqrt_dim" else 1.0
         extra = {} if feedback.token_mask is None else {"token_mask": feedback.token_mask}
         scores = found.scores[kept]
@@ -112,6 +123,11 @@ class GoldObjective:
     def settings(self) -> Mapping[str, Any]:
         """Its temperature."""
         return {"loss": "contrastive", "temperature": self.temperature}
+
+    @property
+    def n_signals(self) -> int:
+        """None."""
+        return 0
 
     def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
         """The loss over the questions with a gold passage, times their share of the batch."""
@@ -142,7 +158,7 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveSum:
-    """Several objectives at once: ``sum_i weight_i objective_i``."""
+    """Several objectives at once: ``sum_i weight_i objective_i``; all that ask the reader share its encodings."""
 
     objectives: Mapping[str, Weighted]
 
@@ -156,8 +172,15 @@ class ObjectiveSum:
         """Those of each, by name, with its weight."""
         return {name: {**one.objective.settings, "weight": one.weight} for name, one in sorted(self.objectives.items())}
 
+    @property
+    def n_signals(self) -> int:
+        """Those of all that have a weight."""
+        return sum(one.objective.n_signals for one in self.objectives.values() if one.weight)
+
     def __call__(self, found: Retrieved) -> Float[Tensor, ""]:
         """The weighted sum."""
+        if self.n_signals > 1 and bool(found.mask.any()):
+            found = replace(found, asked=encoded(_given(found.reader), found.asked))
         terms = [one.weight * one.objective(found) for one in self.objectives.values() if one.weight]
         return torch.stack(terms).sum() if terms else found.query_vectors.sum() * 0.0
 
@@ -172,15 +195,6 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
     """The name of a function, or of a partial's, and the options given."""
     named = getattr(function, "func", function)
     return {"name": getattr(named, "__name__", str(named)), **getattr(function, "keywords", {})}
-
-
-def _asked(asked: AnsweredQuestions, kept: Bool[Tensor, " query"]) -> AnsweredQuestions:
-    rows = kept.nonzero().flatten().tolist()
-    return AnsweredQuestions(
-        [asked.questions[row] for row in rows],
-        [asked.passages[row] for row in rows],
-        [asked.answers[row] for row in rows],
-    )
 
 
 def _kept(feedback: Feedback, device: torch.device) -> Feedback:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 
@@ -21,7 +21,8 @@ class TeachingOptions:
     ``retriever``: "both" towers, "query" (the passage tower stays as it is, bit for bit, so that no refresh is needed)
     or "frozen". ``reader``: "frozen" or "trained". The retriever learns from update ``freeze_retriever_steps`` on.
     ``few_shot`` keeps that many examples, drawn by ``seed``. ``shuffle_answers`` gives every question the answers of
-    another: the control, from which nothing can be learned. ``label_smoothing`` is the reader's.
+    another: the control, from which nothing can be learned. ``label_smoothing`` is the reader's, and so is
+    ``reader_dropout`` (None: as the reader comes); with 0 its own loss and its feedback share their encodings.
     """
 
     retriever: Literal["both", "query", "frozen"] = "both"
@@ -31,14 +32,26 @@ class TeachingOptions:
     shuffle_answers: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
+    reader_dropout: float | None = None
 
     def __post_init__(self) -> None:
         if self.retriever == "frozen" and self.reader == "frozen":
             raise ConfigError("retriever and reader are both frozen: nothing is trained; let one of them learn")
         if self.freeze_retriever_steps < 0:
             raise ConfigError(f"freeze_retriever_steps must be 0 or more, not {self.freeze_retriever_steps}")
+        if self.reader_dropout is not None and self.reader != "trained":
+            raise ConfigError(
+                "reader_dropout is that of a reader that learns; set teaching.reader=trained, or leave it out"
+            )
+        if self.reader_dropout is not None and not 0 <= self.reader_dropout < 1:
+            raise ConfigError(f"reader_dropout must be from 0 to below 1, or null, not {self.reader_dropout}")
         if self.few_shot is not None and self.few_shot < 1:
             raise ConfigError(f"few_shot must be 1 or more, or null for all examples, not {self.few_shot}")
+
+    def identity(self) -> dict[str, Any]:
+        """What the losses depend on; a dropout left as the reader's is no part of it, as in runs of before."""
+        found = asdict(self)
+        return found if self.reader_dropout is not None else {k: v for k, v in found.items() if k != "reader_dropout"}
 
 
 def taught_examples(examples: Sequence[Example], options: TeachingOptions) -> tuple[list[Example], int]:

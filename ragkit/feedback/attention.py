@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ragkit.feedback.signal import AnsweredQuestions, Feedback, attending, judging
+from typing import Any
+
+from ragkit.feedback.signal import AnsweredQuestions, Feedback, attending, encoding, judging
 from ragkit.reader.protocol import MassKind, Reader
 
 
@@ -10,8 +12,13 @@ def attention(reader: Reader, asked: AnsweredQuestions, *, kind: MassKind = "val
     """The cross-attention that the answer pays to every passage read jointly, ``[query, passage]``.
 
     ``value_norm`` is ADist's, ``pre_softmax`` FiD-KD's (:meth:`ragkit.reader.protocol.AttendingReader.attention_mass`).
-    ConfigError for a reader without cross-attention. One joint reader pass.
+    ConfigError for a reader without cross-attention. One joint reader pass; of the decoder alone, where the passages
+    are encoded already.
     """
+    answers: Any = asked.answers
     with judging(reader):
-        found = attending(reader).attention_mass(asked.questions, asked.passages, asked.answers, kind=kind)  # type: ignore[arg-type]
+        if asked.memory is None:
+            found = attending(reader).attention_mass(asked.questions, asked.passages, answers, kind=kind)
+        else:
+            found = encoding(reader).attend(asked.memory, answers, kind=kind)
     return Feedback(found.float())

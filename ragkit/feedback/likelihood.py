@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ragkit.feedback.signal import AnsweredQuestions, Feedback, Normalize, judging, scoring
+from ragkit.feedback.signal import AnsweredQuestions, Feedback, Normalize, answer_likelihood
 from ragkit.reader.protocol import Reader
 
 
@@ -15,10 +15,9 @@ def likelihood(
 
     ``normalize`` "sum" is the log-probability of the answer (the papers), "mean" is that over its tokens (Atlas's
     code). ``by_token`` keeps the tokens apart, ``[query, passage, token]``, as the token form of EMDR2 wants them. One
-    reader pass over each passage by itself.
+    reader pass over each passage by itself; of the decoder alone, where the passages are encoded already.
     """
-    with judging(reader):
-        found = scoring(reader).log_likelihood(asked.questions, asked.passages, asked.answers, given="alone")  # type: ignore[arg-type]
+    found = answer_likelihood(reader, asked, given="alone")
     if by_token:
         tokens = found.tokens.masked_fill(~found.set_mask[..., None], -torch.inf)
         return Feedback(tokens, found.token_mask)

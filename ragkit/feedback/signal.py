@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ragkit.errors import ConfigError, InputError
-from ragkit.reader.protocol import AttendingReader, Reader, ScoringReader
+from ragkit.reader.fusion import Memory
+from ragkit.reader.likelihood import AnswerLikelihood, Given
+from ragkit.reader.protocol import AttendingReader, EncodingReader, Reader, ScoringReader
 from ragkit.types import Passage
 
 Normalize = Literal["sum", "mean"]
@@ -22,12 +24,15 @@ Normalize = Literal["sum", "mean"]
 class AnsweredQuestions:
     """Questions, the passages found for each, and the answer that each passage is judged by.
 
-    A reader with ``takes_all_answers`` (the extractive one) may be given several answers a question.
+    A reader with ``takes_all_answers`` (the extractive one) may be given several answers a question. ``memory`` is the
+    passages as an :class:`~ragkit.reader.protocol.EncodingReader` encoded them, in the same order, if that was done
+    already (:func:`~ragkit.feedback.encoding.encoded`): of the reader that is asked, with the weights that it has.
     """
 
     questions: Sequence[str]
     passages: Sequence[Sequence[Passage]]
     answers: Sequence[str] | Sequence[Sequence[str]]
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         if not len(self.questions) == len(self.passages) == len(self.answers):
@@ -35,6 +40,18 @@ class AnsweredQuestions:
                 f"{len(self.questions)} questions with {len(self.passages)} lists of passages and {len(self.answers)} "
                 "answers; give each question one of each"
             )
+        if self.memory is not None and len(self.memory.mask) != len(self.questions):
+            raise InputError(f"{len(self.questions)} questions with a memory of {len(self.memory.mask)}")
+
+    def take(self, rows: Sequence[int]) -> AnsweredQuestions:
+        """Some of the questions, with what belongs to them."""
+        memory = None
+        if self.memory is not None:
+            at = torch.tensor(rows, device=self.memory.mask.device, dtype=torch.int64)
+            memory = self.memory.take(at, keep=self.memory.mask[at])
+        answers: Any = [self.answers[row] for row in rows]
+        questions, passages = [self.questions[row] for row in rows], [self.passages[row] for row in rows]
+        return AnsweredQuestions(questions, passages, answers, memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +84,13 @@ def scoring(reader: Reader) -> ScoringReader:
     return reader
 
 
+def encoding(reader: Reader) -> EncodingReader:
+    """The reader, if it takes passages that are encoded already; else ConfigError."""
+    if not isinstance(reader, EncodingReader):
+        raise ConfigError(f"a {type(reader).__name__} takes no encoded passages; ask it without asked.memory")
+    return reader
+
+
 def attending(reader: Reader) -> AttendingReader:
     """The reader, if its cross-attention can be read; else ConfigError."""
     if not isinstance(reader, AttendingReader):
@@ -89,3 +113,12 @@ def judging(reader: Reader) -> Iterator[None]:
     finally:
         for module, was_training in modes:
             module.training = was_training
+
+
+def answer_likelihood(reader: Reader, asked: AnsweredQuestions, *, given: Given) -> AnswerLikelihood:
+    """What the reader says of each question's answer, from the passages or from what is encoded of them already."""
+    answers: Any = asked.answers
+    with judging(reader):
+        if asked.memory is None:
+            return scoring(reader).log_likelihood(asked.questions, asked.passages, answers, given=given)
+        return encoding(reader).score(asked.memory, answers, given=given)

@@ -14,6 +14,7 @@ from ragkit.reader.prompts import FusionOptions
 from ragkit.reader.protocol import (
     AttendingReader,
     ContextKeeper,
+    EncodingReader,
     Explain,
     ExplainingReader,
     MassKind,
@@ -29,6 +30,7 @@ __all__ = [
     "AttendingReader",
     "CausalReader",
     "ContextKeeper",
+    "EncodingReader",
     "Explain",
     "ExplainingReader",
     "ExtractiveReader",

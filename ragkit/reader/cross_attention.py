@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -56,6 +56,22 @@ def attention_mass(
         for layer, value in zip(attentions, values, strict=True)
     )
     return _per_passage(total / len(attentions), memory, is_mean=kind == "pre_softmax")
+
+
+def masses(
+    decoder: AnswerDecoder,
+    memories: Iterable[tuple[Int64[Tensor, " query"], Memory]],
+    targets: Targets,
+    *,
+    kind: MassKind,
+    width: int,
+) -> Float[Tensor, "query passage"]:
+    """:func:`attention_mass` of every question, from the memories of some of them after the other, ``width`` wide."""
+    found = torch.full((len(targets.ids), width), -torch.inf, device=targets.ids.device)
+    for rows, memory in memories:
+        part = attention_mass(decoder, memory, targets.take(rows), kind=kind)
+        found[rows, : part.shape[1]] = part
+    return found
 
 
 def _layer_mass(

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ragkit.device import autocast, resolve_device, resolve_dtype
 from ragkit.errors import InputError
-from ragkit.reader.cross_attention import attention_mass
+from ragkit.reader.contributions import contributions
+from ragkit.reader.cross_attention import masses
 from ragkit.reader.decoding import AnswerDecoder, Targets, mean_nll
-from ragkit.reader.evidence import leave_one_out_shares, make_evidence, mass_shares
+from ragkit.reader.evidence import make_evidence
 from ragkit.reader.fusion import Memory, encode_inputs
 from ragkit.reader.generation import ChoiceTrie, GenerationOptions
 from ragkit.reader.gradient_checkpointing import checkpoint_gradients
@@ -125,7 +126,7 @@ class FusionReader(nn.Module):
 
         The end token counts as one. With gradient, in the current mode; the caller sets the autocast.
         """
-        targets = self._targets(questions, answers)
+        targets = self._targets(len(questions), answers)
         memory = self.encode(questions, passages)
         return mean_nll(self.decoder.logits(memory, targets), targets, label_smoothing=label_smoothing)
 
@@ -138,11 +139,11 @@ class FusionReader(nn.Module):
         given: Given = "joint",
     ) -> AnswerLikelihood:
         """See :class:`ragkit.reader.protocol.ScoringReader`; a passage is encoded once, whatever is ``given``."""
-        targets = self._targets(questions, answers)
+        targets = self._targets(len(questions), answers)
         found = empty_likelihood([len(line) for line in passages], targets, given=given)
         inputs = self.inputs.encode(questions, passages, with_alone=given == "leave_one_out")
         warn_of_cuts(inputs, limit=self.options.max_question)
-        with self._answering():
+        with self.answering():
             for rows, memory in self._memories(inputs, budget=self.batch_tokens):
                 part = score_sets(self.decoder, memory, targets.take(rows), given=given, budget=self.batch_tokens)
                 found.tokens[rows, : part.shape[1]] = part
@@ -157,16 +158,13 @@ class FusionReader(nn.Module):
         kind: MassKind = "value_norm",
     ) -> Float[Tensor, "query passage"]:
         """See :class:`ragkit.reader.protocol.AttendingReader`."""
-        targets = self._targets(questions, answers)
+        targets = self._targets(len(questions), answers)
         inputs = self.inputs.encode(questions, passages)
         warn_of_cuts(inputs, limit=self.options.max_question)
         width = max(len(line) for line in passages)
-        found = torch.full((len(questions), width), -torch.inf, device=self.device)
-        with self._answering():
-            for rows, memory in self._memories(inputs, budget=self.batch_tokens):
-                part = attention_mass(self.decoder, memory, targets.take(rows), kind=kind)
-                found[rows, : part.shape[1]] = part
-        return found
+        with self.answering():
+            memories = self._memories(inputs, budget=self.batch_tokens)
+            return masses(self.decoder, memories, targets, kind=kind, width=width)
 
     def answer(
         self,
@@ -189,7 +187,7 @@ class FusionReader(nn.Module):
         predictions = [Prediction("", float("-inf")) for _ in questions]
         trie = self._trie()
         budget = max(1, self.batch_tokens // self.generation.beams)
-        with self._answering():
+        with self.answering():
             for rows, memory in self._memories(inputs.take(read), budget=budget):
                 places = [read[row] for row in rows.tolist()]
                 found = self._predict(memory, [passages[row] for row in places], explain=explain, trie=trie)
@@ -209,9 +207,9 @@ class FusionReader(nn.Module):
 
     def score(self, memory: Memory, answers: Sequence[str], *, given: Given = "joint") -> AnswerLikelihood:
         """As :meth:`log_likelihood`, of passages that are encoded already; all in one batch of questions."""
-        targets = self.decoder.targets(self.inputs.answers(answers))
+        targets = self._targets(len(memory.mask), answers)
         found = empty_likelihood(memory.n_passages.tolist(), targets, given=given)
-        with self._answering():
+        with self.answering():
             found.tokens.copy_(score_sets(self.decoder, memory, targets, given=given, budget=self.batch_tokens))
         return found
 
@@ -219,16 +217,37 @@ class FusionReader(nn.Module):
         self, memory: Memory, answers: Sequence[str], *, kind: MassKind = "value_norm"
     ) -> Float[Tensor, "query passage"]:
         """As :meth:`attention_mass`, of passages that are encoded already."""
-        targets = self.decoder.targets(self.inputs.answers(answers))
-        with self._answering():
-            return attention_mass(self.decoder, memory.jointly(), targets, kind=kind)
+        targets = self._targets(len(memory.mask), answers)
+        width = int(memory.n_passages.max())
+        with self.answering():
+            memories = memory.jointly().batches(budget=self.batch_tokens)
+            return masses(self.decoder, memories, targets, kind=kind, width=width)
+
+    def nll(self, memory: Memory, answers: Sequence[str], *, label_smoothing: float = 0.0) -> Float[Tensor, ""]:
+        """As :meth:`answer_nll`, of passages that are encoded already, whose states the gradient reaches."""
+        targets = self._targets(len(memory.mask), answers)
+        return mean_nll(self.decoder.logits(memory.jointly(), targets), targets, label_smoothing=label_smoothing)
 
     def write(self, memory: Memory) -> list[str]:
         """The answers from passages that are encoded already."""
         trie = self._trie()
-        with self._answering():
+        with self.answering():
             written = self.decoder.generate(memory.jointly(), self.generation, trie=trie)
         return [self._text(ids, (), trie=trie) for ids in written]
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """The block in which it answers and scores: eval mode, no gradient, autocast; the mode is put back after."""
+        if self.device not in self._dtypes:
+            self._dtypes[self.device] = resolve_dtype(self.dtype, self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            # not inference mode: feedback computed here takes part in the graph of a retriever's loss
+            with torch.no_grad(), autocast(self.device, self._dtypes[self.device]):
+                yield
+        finally:
+            self.train(was_training)
 
     def _encode(self, inputs: FusionInputs) -> Memory:
         return encode_inputs(
@@ -256,13 +275,7 @@ class FusionReader(nn.Module):
         written = self.decoder.generate(joint, self.generation, trie=trie)
         targets = self.decoder.targets(written)
         scores = self.decoder.log_probs(joint, targets).sum(dim=-1).tolist()
-        shares: list[Sequence[float] | None] = [None] * len(passages)
-        if explain == "leave_one_out":
-            without = score_sets(self.decoder, memory, targets, given="leave_one_out", budget=self.batch_tokens)
-            is_there = torch.arange(without.shape[1], device=self.device) < memory.n_passages[:, None]
-            shares = list(leave_one_out_shares(without.sum(dim=-1).masked_fill(~is_there, -torch.inf)).tolist())
-        elif explain == "attention":
-            shares = list(mass_shares(attention_mass(self.decoder, joint, targets, kind="value_norm")).tolist())
+        shares = contributions(self.decoder, memory, targets, explain=explain, budget=self.batch_tokens)
         return [
             Prediction(self._text(ids, hits, trie=trie), score, make_evidence(hits, share))
             for ids, score, hits, share in zip(written, scores, passages, shares, strict=True)
@@ -279,21 +292,7 @@ class FusionReader(nn.Module):
             return None
         return ChoiceTrie(self.inputs.answers(self.generation.choices), end=self.decoder.tokens.end)
 
-    def _targets(self, questions: Sequence[str], answers: Sequence[str]) -> Targets:
-        if len(questions) != len(answers) or not answers:
-            raise InputError(f"{len(questions)} questions with {len(answers)} answers; give each question its answer")
+    def _targets(self, n_questions: int, answers: Sequence[str]) -> Targets:
+        if n_questions != len(answers) or not answers:
+            raise InputError(f"{n_questions} questions with {len(answers)} answers; give each question its answer")
         return self.decoder.targets(self.inputs.answers(answers))
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Eval mode, no gradient, autocast; the mode is put back after."""
-        if self.device not in self._dtypes:
-            self._dtypes[self.device] = resolve_dtype(self.dtype, self.device)
-        was_training = self.training
-        self.eval()
-        try:
-            # not inference mode: feedback computed here takes part in the graph of a retriever's loss
-            with torch.no_grad(), autocast(self.device, self._dtypes[self.device]):
-                yield
-        finally:
-            self.train(was_training)

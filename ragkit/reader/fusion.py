@@ -55,6 +55,34 @@ class Memory:
         lines = queries[:, None]
         return Memory(self.states[lines, order], mask, self.passage[lines, order].masked_fill(~mask, ALONE))
 
+    def batches(self, *, budget: int) -> Iterator[tuple[Int64[Tensor, " query"], Memory]]:
+        """Some questions after the other, like lengths together, each batch within the budget of tokens."""
+        for rows in length_batches(self.mask.sum(dim=-1).tolist(), budget=budget):
+            at = torch.tensor(rows, device=self.mask.device)
+            yield at, self.take(at, keep=self.mask[at])
+
+    def detached(self) -> Memory:
+        """The same numbers, of which no gradient goes back to the encoder."""
+        return Memory(self.states.detach(), self.mask, self.passage)
+
+    def numbered(self, numbers: Sequence[Sequence[int]]) -> Memory:
+        """The memory with other numbers for its passages: what is number ``n`` becomes ``numbers[query][n]``."""
+        table = torch.full((len(numbers), max(1, *map(len, numbers))), ALONE)
+        for query, line in enumerate(numbers):
+            table[query, : len(line)] = torch.tensor(line, dtype=torch.int64)
+        passage = table.to(self.passage.device).gather(1, self.passage.clamp(min=0))
+        return Memory(self.states, self.mask, passage.masked_fill(self.passage == ALONE, ALONE))
+
+    def beside(self, other: Memory) -> Memory:
+        """The tokens of both for each question, whose passages must differ in number.
+
+        A question that is read alone is this memory's; the other's is left out.
+        """
+        pairs = ((self.states, other.states), (self.mask, other.mask), (self.passage, other.passage))
+        whole = Memory(*(torch.cat(pair, dim=1) for pair in pairs))
+        keep = torch.cat([self.mask, other.mask & (other.passage != ALONE)], dim=1)
+        return whole.take(torch.arange(len(keep), device=keep.device), keep=keep)
+
 
 def encode_inputs(
     model: PreTrainedModel,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from ragkit.reader.fusion import Memory
 from ragkit.reader.likelihood import AnswerLikelihood, Given
 from ragkit.types import Passage, Prediction, ScoredPassage
 
@@ -101,4 +103,39 @@ class AttendingReader(ScoringReader, Protocol):
         ``pre_softmax`` is FiD-KD's: the scores before the softmax for the first answer token, averaged over layers,
         heads and the passage's tokens, up to a constant of the question. No gradient, eval mode.
         """
+        ...
+
+
+@runtime_checkable
+class EncodingReader(AttendingReader, Protocol):
+    """A reader whose encodings of passages can be kept for several questions about them (FiD, FiDO).
+
+    A memory is worth what the weights were when it was made: it must not outlive an optimizer's step.
+    """
+
+    def encode(
+        self, questions: Sequence[str], passages: Sequence[Sequence[Passage]], *, with_alone: bool = False
+    ) -> Memory:
+        """The passages encoded, in the current mode and number format, with gradient where that is enabled.
+
+        ``with_alone`` holds a question with one passage alone too, as leaving that one out needs it.
+        """
+        ...
+
+    def score(self, memory: Memory, answers: Sequence[str], *, given: Given = "joint") -> AnswerLikelihood:
+        """As :meth:`ScoringReader.log_likelihood`, of passages that are encoded already; no gradient."""
+        ...
+
+    def attend(
+        self, memory: Memory, answers: Sequence[str], *, kind: MassKind = "value_norm"
+    ) -> Float[Tensor, "query passage"]:
+        """As :meth:`AttendingReader.attention_mass`, of passages that are encoded already; no gradient."""
+        ...
+
+    def nll(self, memory: Memory, answers: Sequence[str], *, label_smoothing: float = 0.0) -> Float[Tensor, ""]:
+        """The reader's own loss on passages that are encoded already, whose states the gradient reaches."""
+        ...
+
+    def answering(self) -> AbstractContextManager[None]:
+        """The block in which it scores: eval mode, no gradient, its number format; the mode is put back after."""
         ...

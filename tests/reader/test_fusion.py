@@ -139,3 +139,36 @@ def test_taking_tokens_keeps_their_order_and_pads_at_the_end():
     assert found.states[..., 0].tolist()[0][:2] == [1.0, 4.0]
     assert found.states[..., 0].tolist()[1] == [0.0, 1.0, 2.0, 4.0]
     assert found.passage.tolist() == [[0, 1, -1, -1], [0, 0, 1, 1]]
+
+
+def test_passages_encoded_in_two_calls_are_those_of_one(folder: Path):
+    """Silent failure: a passage under another's number, or a question that is read alone beside its passages."""
+    reader = open_tiny(folder)
+    first, left = [[0, 2], [], [0]], [[1, 3], [0, 1], []]
+    with torch.no_grad():
+        whole = reader.encode(QUESTIONS, LINES, with_alone=True)
+        some, others = (
+            reader.encode(QUESTIONS, [[line[at] for at in places] for line, places in zip(LINES, part, strict=True)])
+            for part in (first, left)
+        )
+        both = some.numbered(first).beside(others.numbered(left))
+    assert both.n_passages.tolist() == whole.n_passages.tolist()
+    for given in ("joint", "alone"):
+        found, wanted = (reader.score(memory, ANSWERS, given=given).sums for memory in (both, whole))
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(reader.attend(both, ANSWERS), reader.attend(whole, ANSWERS), atol=1e-4, rtol=1e-4)
+    wrong = some.numbered(first).beside(others.numbered([[3, 1], [0, 1], []]))  # the control
+    assert not torch.allclose(reader.attend(wrong, ANSWERS), reader.attend(whole, ANSWERS), atol=1e-4)
+
+
+def test_the_loss_of_a_memory_is_that_of_its_passages_and_reaches_its_states(folder: Path):
+    reader = open_tiny(folder)
+    memory = reader.encode(QUESTIONS, LINES, with_alone=True)
+    loss = reader.nll(memory, ANSWERS, label_smoothing=0.1)
+    wanted = reader.answer_nll(QUESTIONS, LINES, ANSWERS, label_smoothing=0.1)
+    torch.testing.assert_close(loss, wanted, atol=1e-5, rtol=1e-5)
+    for one, other in zip(_gradients(reader, loss)[1], _gradients(reader, wanted)[1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    assert not memory.detached().states.requires_grad
+    with pytest.raises(InputError, match="3 questions with 2 answers"):
+        reader.nll(memory, ANSWERS[:2])
