@@ -78,9 +78,8 @@ class FidoForConditionalGeneration(FidoPreTrainedModel, GenerationMixin):  # typ
         """
         del ignored  # return_dict, cache_position and the like, which generate hands to every model
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
-            )
+            given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+            encoder_outputs = self.encoder(attention_mask=attention_mask, **given)
         memory = encoder_outputs[0]
         if labels is not None and decoder_input_ids is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)

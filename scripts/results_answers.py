@@ -1,0 +1,177 @@
+"""Runs the experiments in which retrievers learn from answers alone, and writes their part of docs/results.md.
+
+Every experiment is a `ragkit` command (results_answers_steps.py). One that has finished is not run again; one that was
+cut off goes on where it stopped. Before: scripts/first_layers.py for runs/minilm3, and the step `reader` of
+scripts/results.py. The part of the page between two marks is replaced; the rest is that of scripts/results.py.
+
+    python scripts/results_answers.py --data DATA --runs runs/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from results import cell, is_done, machine, read, run, table
+from results_answers_steps import LEARNERS, SETS, STARTS, Learner, steps
+from results_steps import filled
+
+from ragkit.eval.compare import Comparison, compare_runs
+
+BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
+FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100", "hit_gold@1", "hit_gold@20")
+PICTURE = "learned-from-answers.svg"
+INTRODUCTION = """## Learned from answers alone
+
+A retriever that knows next to nothing about questions (MiniLM's lowest three layers, mean-pooled) learns from the
+questions and answers of nq.train: a frozen extractive reader says what it thinks of the passages that the retriever's
+own index finds, and no gold passage of a question is read by the retriever's training. Beside it the same start trained
+by DPR on gold passages and mined negatives, and the control, in which every question has the answers of another. The
+reader did see gold passages: those of nq.train, squad.train, triviaqa.train and nqdistant.train, as above."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with corpus.tsv and nq.train.jsonl, ...")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where indexes and runs go")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page whose part is replaced")
+    parser.add_argument("--only", nargs="*", help="run these steps only (names as printed by --list)")
+    parser.add_argument("--list", action="store_true", help="print the steps and whether they are done")
+    parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
+    options = parser.parse_args()
+    for step in steps():
+        done = is_done(step, options.runs)
+        if options.list:
+            print("done" if done else "    ", step.name)
+        elif not done and not options.page and (not options.only or step.name in options.only):
+            run(step, data=options.data, runs=options.runs)
+    if not options.list and not options.only:
+        plot(options.runs, options.out.with_name(PICTURE))
+        options.out.write_text(replaced(options.out.read_text(encoding="utf-8"), part(options.runs)), encoding="utf-8")
+        print(f"wrote the part of {options.out} between {BEGIN} and {END}, and {PICTURE}")
+
+
+def replaced(page: str, text: str) -> str:
+    """The page with the text between the marks; without marks they are put before its first second-level heading."""
+    if BEGIN not in page:
+        first = page.index("\n## ") + 1
+        page = f"{page[:first]}{BEGIN}\n{END}\n\n{page[first:]}"
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
+def part(runs: Path) -> str:
+    """The tables of every question set, the tests, the times and the commands."""
+    lines = [INTRODUCTION, "", f"![hit@k on nq.test before and after]({PICTURE})", ""]
+    for data in SETS:
+        lines += [f"### {data}", "", *figures(runs, data), *tests(runs, data)]
+    notes = Path(__file__).with_name("results_answers_notes.md")
+    if notes.exists():
+        lines += [notes.read_text(encoding="utf-8").rstrip(), ""]
+    return "\n".join([*lines, *times(runs), *commands(runs)])
+
+
+def figures(runs: Path, data: str) -> list[str]:
+    rows = []
+    for name in (*STARTS, *LEARNERS):
+        metrics = read(runs, f"eval/{data}-{name}/metrics.json")
+        if metrics:
+            rows.append([described(name), *(cell(metrics, key) for key in FIGURES)])
+    return [*table(("retriever", *FIGURES), rows), ""] if rows else []
+
+
+def described(name: str) -> str:
+    return STARTS[name] if name in STARTS else LEARNERS[name].what
+
+
+def tests(runs: Path, data: str) -> list[str]:
+    """Each learner against its start, and those that learned from answers against the one with gold passages."""
+    rows = []
+    for name, learner in LEARNERS.items():
+        rivals = [learner.start, *(other for other in LEARNERS if is_rival(name, other))]
+        for rival in rivals:
+            found = compared(runs, data, name, rival)
+            for key in ("hit@1", "hit@5", "hit@20") if found else ():
+                rows.append([f"{learner.what} − {described(rival)}", key, *difference(found[key])])
+    return [*table(("difference", "metric", "value", "p"), rows), ""] if rows else []
+
+
+def is_rival(name: str, other: str) -> bool:
+    """Whether ``other`` is the supervised run from the same start, on the same questions."""
+    a, b = LEARNERS[name], LEARNERS[other]
+    return b.is_supervised and not a.is_supervised and (a.start, a.questions) == (b.start, b.questions)
+
+
+def compared(runs: Path, data: str, name: str, rival: str) -> dict[str, Comparison]:
+    folders = [runs / f"eval/{data}-{one}" for one in (name, rival)]
+    return compare_runs(*folders, seed=0) if all((folder / "metrics.json").exists() for folder in folders) else {}
+
+
+def difference(found: Comparison) -> list[str]:
+    value = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return [value, "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"]
+
+
+def times(runs: Path) -> list[str]:
+    """What the updates, the searches and the refreshes of each run took."""
+    rows = [[learner.what, *spent(runs / name)] for name, learner in LEARNERS.items() if (runs / name).is_dir()]
+    header = ("run", "updates", "seconds an update", "refreshes", "seconds each", "refresh's share of the run")
+    return ["### Time", "", *table(header, rows), ""]
+
+
+def spent(folder: Path) -> list[str]:
+    lines: list[dict[str, Any]] = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines if "seconds" in line]
+    made = [line["refresh_seconds"] for line in lines if line.get("refresh") == "switched"]
+    last = json.loads((folder / "metrics.json").read_text())
+    training = sum(seconds) / len(seconds) * last["steps"]
+    share = f"{sum(made) / (sum(made) + training):.2f}" if made else "–"
+    mean = f"{sum(made) / len(made):,.0f}" if made else "–"
+    return [str(last["steps"]), f"{sum(seconds) / len(seconds):.1f}", str(len(made)), mean, share]
+
+
+def commands(runs: Path) -> list[str]:
+    seconds = read(runs, "seconds.json") or {}
+    lines = ["### Commands and wall time", "", f"Machine: {machine()}.", "", "| seconds | command |", "|---|---|"]
+    for step in steps():
+        if (runs / step.leaves).exists():
+            command = " ".join(filled(step, data=Path("DATA"), runs=Path("runs/results")))
+            taken = f"{seconds[step.name]:,.0f}" if step.name in seconds else "–"
+            lines.append(f"| {taken} | `ragkit {command}` |")
+    return lines
+
+
+def plot(runs: Path, path: Path) -> None:
+    """hit@1, hit@5 and hit@20 on nq.test of the start and of every learner, with 95 % intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    found = [(described(name), read(runs, f"eval/nq.test-{name}/metrics.json")) for name in shown()]
+    found = [(what, metrics) for what, metrics in found if metrics]
+    figure, axes = pyplot.subplots(figsize=(8.4, 3.4))
+    width = 0.8 / len(found)
+    for place, (what, metrics) in enumerate(found):
+        marks = [metrics[key] for key in ("hit@1", "hit@5", "hit@20")]
+        heights = [mark["value"] for mark in marks]
+        spread = [[mark["value"] - mark["low"] for mark in marks], [mark["high"] - mark["value"] for mark in marks]]
+        at = [column + width * (place - (len(found) - 1) / 2) for column in range(3)]
+        axes.bar(at, heights, width * 0.92, yerr=spread, label=what, error_kw={"lw": 0.8}, color=f"C{place}")
+    axes.set_xticks(range(3), ["hit@1", "hit@5", "hit@20"])
+    axes.set(ylim=(0, 1), ylabel="questions of nq.test", title="69,606 passages; from questions and answers alone")
+    axes.legend(fontsize=8, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def shown() -> list[str]:
+    """The starts and learners of nq that begin with three layers."""
+    learners: dict[str, Learner] = LEARNERS
+    return ["minilm3", *(name for name, one in learners.items() if (one.start, one.questions) == ("minilm3", "nq"))]
+
+
+if __name__ == "__main__":
+    main()
