@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ragkit.errors import IndexMismatch
 from ragkit.index import Manifest, live_generation
-from ragkit.refresh import passage_digest, read_record
+from ragkit.refresh import live_passages, passage_digest
 from ragkit.retriever import DualEncoder
 
 from .refresh_policy import RefreshPolicy
@@ -21,15 +21,14 @@ def check_first_search(index_dir: Path, encoder: DualEncoder, policy: RefreshPol
     """
     folder = live_generation(index_dir)
     manifest = Manifest.load(folder)
-    made_by = manifest.encoder
-    is_own = made_by is not None and made_by.digest == encoder.digest
-    if is_own or manifest.vectors is None:  # an index of words: the refresher says what it wants
+    if manifest.vectors is None:  # an index of words: the refresher says what it wants
         return
-    if read_record(folder).get("passages") == passage_digest(encoder):  # of the passage tower at least
+    if live_passages(folder, encoder) == passage_digest(encoder):
         return
     is_whole = policy.mode == "sync" and policy.scope == "all" and RefreshSchedule.parse(policy.schedule).due(0)
     if is_refreshed and is_whole:
         return
+    made_by = manifest.encoder
     found = "an unknown encoder" if made_by is None else f"encoder {made_by.digest[:12]} ({made_by.reference})"
     raise IndexMismatch(
         f"the vectors in {index_dir} are those of {found}, the retriever of this run is {encoder.digest[:12]} "

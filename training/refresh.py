@@ -25,10 +25,10 @@ from ragkit.refresh import (
     NextGeneration,
     Overlaps,
     RefreshJob,
+    live_passages,
     make_generation,
     measure_staleness,
     passage_digest,
-    read_record,
 )
 from ragkit.refresh.hot import hot_rows
 from ragkit.retriever import DualEncoder
@@ -281,10 +281,7 @@ class Refresher:
 
     def _live_passages(self) -> str:
         """The digest of the passage tower that made the live vectors; empty where that cannot be known."""
-        found = read_record(self.retriever.index.folder).get("passages")
-        if found is None and not self.retriever.is_stale:
-            found = passage_digest(self.encoder)
-        return str(found or "")
+        return live_passages(self.retriever.index.folder, self.encoder)
 
     def _reported(self, event: RefreshEvent, waited: float) -> RefreshEvent:
         """The event with its times, also in the log."""

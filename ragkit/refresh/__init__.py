@@ -1,7 +1,7 @@
 """The index follows the encoder: the next generation made aside, in this process or another, and the switch to it."""
 
 from ragkit.refresh.clone import clone_index
-from ragkit.refresh.generation import NextGeneration, RefreshJob, passage_digest, read_record
+from ragkit.refresh.generation import NextGeneration, RefreshJob, live_passages, passage_digest, read_record
 from ragkit.refresh.make import Made, Overlaps, make_generation
 from ragkit.refresh.staleness import Sample, measure_staleness, overlap
 
@@ -12,6 +12,7 @@ __all__ = [
     "RefreshJob",
     "Sample",
     "clone_index",
+    "live_passages",
     "make_generation",
     "measure_staleness",
     "overlap",

@@ -76,6 +76,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def live_passages(folder: Path, encoder: DualEncoder) -> str:
+    """:func:`passage_digest` of what made the generation in ``folder``; empty where that cannot be known.
+
+    A first generation has no record. Where its encoder had one tower for both sides, the encoder's digest is that of
+    its passages, also for an ``encoder`` whose query tower has since become one of its own.
+    """
+    found = read_record(folder).get("passages")
+    if found is not None:
+        return str(found)
+    made_by, own = Manifest.load(folder).encoder, passage_digest(encoder)
+    return own if made_by is not None and made_by.digest in {own, encoder.digest} else ""
+
+
 class NextGeneration:
     """The generation after the live one, about to be made by ``encoder`` as it is now.
 

@@ -69,3 +69,25 @@ def test_a_refreshed_index_of_the_same_passage_tower_will_do(world: ModuleType, 
     world.nudge(encoder, 2, only="towers.passage")
     with pytest.raises(IndexMismatch):
         check_first_search(index_dir, encoder, RefreshPolicy("never"), is_refreshed=False)
+
+
+def test_an_index_by_one_tower_serves_two_that_began_as_copies_of_it(
+    world: ModuleType, model_dir: Path, tmp_path: Path
+):
+    """Query-side training from an encoder with one tower would end by encoding the whole corpus for nothing."""
+    from ragkit.corpus import PassageStore
+    from ragkit.training.refresh import Refresher
+
+    index_dir = tmp_path / "index"
+    world.make_index(index_dir, world.load_encoder(model_dir))
+    encoder = world.load_encoder(model_dir, shared=False)
+    check_first_search(index_dir, encoder, RefreshPolicy("never"), is_refreshed=True)
+    with Refresher(RefreshPolicy("never"), index_dir, encoder, PassageStore.open(index_dir / "corpus")) as refresher:
+        world.nudge(encoder, 0, only="towers.query")
+        linked = refresher.refresh(1)
+        world.nudge(encoder, 1, only="towers.passage")
+        whole = refresher.refresh(2)
+    assert linked is not None
+    assert linked.made.encoded == 0
+    assert whole is not None
+    assert whole.made.encoded > 0  # the control: other passage weights are other vectors
