@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from results import cell, is_done, machine, read, run, table
-from results_answers_steps import LEARNERS, SETS, STARTS, Learner, steps
+from results_answers_steps import LEARNERS, SETS, STARTS, steps
 from results_steps import filled
 
 from ragkit.eval.compare import Comparison, compare_runs
@@ -116,7 +116,11 @@ def difference(found: Comparison) -> list[str]:
 
 def times(runs: Path) -> list[str]:
     """What the updates, the searches and the refreshes of each run took."""
-    rows = [[learner.what, *spent(runs / name)] for name, learner in LEARNERS.items() if (runs / name).is_dir()]
+    rows = [
+        [learner.what, *spent(runs / name)]
+        for name, learner in LEARNERS.items()
+        if (runs / name / "metrics.json").exists()
+    ]
     header = ("run", "updates", "seconds an update", "refreshes", "seconds each", "refresh's share of the run")
     return ["### Time", "", *table(header, rows), ""]
 
@@ -168,9 +172,8 @@ def plot(runs: Path, path: Path) -> None:
 
 
 def shown() -> list[str]:
-    """The starts and learners of nq that begin with three layers."""
-    learners: dict[str, Learner] = LEARNERS
-    return ["minilm3", *(name for name, one in learners.items() if (one.start, one.questions) == ("minilm3", "nq"))]
+    """The start and the learners of nq."""
+    return ["minilm3", *(name for name, learner in LEARNERS.items() if learner.questions == "nq")]
 
 
 if __name__ == "__main__":

@@ -26,20 +26,23 @@ _COMMON = (
     *("policy.epochs=null", "policy.batch_size=12", "policy.optimizer.learning_rate=1e-4", "policy.save.eval_every=40"),
     *("policy.save.export=last", "task.options.finding.k=8", "reader={runs}/reader"),
 )
-_BOTH_TOWERS = ("policy.steps=160", "refresh=sync", "task.refresh.schedule=56-57:1", *_COMMON)
+_FIRST = ("policy.steps=160", "refresh=sync", "task.refresh.schedule=56-57:1", *_COMMON)
+_QUERY = ("policy.steps=80", "refresh=never", "task.options.teaching.retriever=query", "retriever.shared=false")
 
 
 def _atlas(loss: str, *more: str) -> tuple[str, ...]:
     return ("experiment=atlas", f"loss={loss}", *more)
 
 
-SHUFFLED = "task.options.teaching.shuffle_answers=true"
+_SHUFFLED = "task.options.teaching.shuffle_answers=true"
 LEARNERS = {
-    "minilm3-dpr": Learner("DPR: gold passages and hard negatives", "minilm3", ("experiment=dpr", "policy.epochs=2")),
-    "atlas-emdr2": Learner("EMDR2", "minilm3", _atlas("emdr2", *_BOTH_TOWERS)),
-    "atlas-ldist": Learner("LDist", "minilm3", _atlas("ldist", *_BOTH_TOWERS)),
-    "atlas-lool": Learner("LOOL", "minilm3", _atlas("lool", *_BOTH_TOWERS)),
-    "atlas-shuffled": Learner("EMDR2, answers shuffled", "minilm3", _atlas("emdr2", SHUFFLED, *_BOTH_TOWERS)),
+    "minilm3-dpr": Learner("DPR: gold passages, hard negatives", "minilm3", ("experiment=dpr", "policy.epochs=2")),
+    "atlas-emdr2": Learner("EMDR2", "minilm3", _atlas("emdr2", *_FIRST)),
+    "atlas-ldist": Learner("LDist", "minilm3", _atlas("ldist", *_FIRST)),
+    "query-emdr2": Learner("EMDR2, query tower only, 80 updates", "minilm3", _atlas("emdr2", *_QUERY, *_COMMON)),
+    "query-shuffled": Learner(
+        "the same with shuffled answers", "minilm3", _atlas("emdr2", _SHUFFLED, *_QUERY, *_COMMON)
+    ),
 }
 STARTS = {"minilm3": "MiniLM's first three layers"}
 SETS = ("nq.dev", "nq.test", "squad.test")
