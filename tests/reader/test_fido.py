@@ -25,6 +25,7 @@ from ragkit.reader import FidoShape, FusionOptions, FusionReader, open_fido, ope
 from ragkit.reader.cache_name import cache_of
 from ragkit.reader.fido import cache_factor, convert, kept_layers, pool_heads
 from ragkit.reader.fido_model import FidoForConditionalGeneration
+from ragkit.reader.gradient_checkpointing import checkpoint_gradients
 from ragkit.text.models import quiet
 
 from .tiny_models import ANSWERS, LINES, QUESTIONS, hits, save_model
@@ -196,7 +197,7 @@ def test_gradients_reach_every_weight_and_checkpointing_gives_the_same():
     for checkpointing in (False, True):
         fido = convert(make_t5(), period=2, kv_heads=2).train()
         if checkpointing:
-            fido.activation_checkpointing_enable()
+            checkpoint_gradients(fido)
         fido(**batch).loss.backward()
         assert all(parameter.grad is not None and parameter.grad.any() for parameter in fido.parameters())
         grads.append({name: parameter.grad for name, parameter in fido.named_parameters()})
