@@ -31,6 +31,7 @@ from results_steps import (
 )
 
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100")
+BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"  # around the part of scripts/results_answers.py
 GOLD_FIGURES = ("hit_gold@1", "hit_gold@5", "hit_gold@20", "hit_gold@100")
 
 
@@ -88,8 +89,21 @@ def main() -> None:
         elif not done and not options.page and (not options.only or step.name in options.only):
             run(step, data=options.data, runs=options.runs)
     if not options.list and not options.only:
-        options.out.write_text(page(options.runs), encoding="utf-8")
+        before = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
+        text = page(options.runs)
+        if BEGIN in before:
+            text = replaced(text, before.split(BEGIN)[1].split(END)[0].strip())
+        options.out.write_text(text, encoding="utf-8")
         print(f"wrote {options.out}")
+
+
+def replaced(page: str, text: str) -> str:
+    """The page with the text between the marks; without marks they are put before its first second-level heading."""
+    if BEGIN not in page:
+        first = page.index("\n## ") + 1
+        page = f"{page[:first]}{BEGIN}\n{END}\n\n{page[first:]}"
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
 
 
 def machine() -> str:

@@ -14,13 +14,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from results import cell, is_done, machine, read, run, table
+from results import BEGIN, END, cell, is_done, machine, read, replaced, run, table
 from results_answers_steps import LEARNERS, SETS, STARTS, steps
 from results_steps import filled
 
 from ragkit.eval.compare import Comparison, compare_runs
 
-BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100", "hit_gold@1", "hit_gold@20")
 PICTURE = "learned-from-answers.svg"
 INTRODUCTION = """## Learned from answers alone
@@ -51,15 +50,6 @@ def main() -> None:
         plot(options.runs, options.out.with_name(PICTURE))
         options.out.write_text(replaced(options.out.read_text(encoding="utf-8"), part(options.runs)), encoding="utf-8")
         print(f"wrote the part of {options.out} between {BEGIN} and {END}, and {PICTURE}")
-
-
-def replaced(page: str, text: str) -> str:
-    """The page with the text between the marks; without marks they are put before its first second-level heading."""
-    if BEGIN not in page:
-        first = page.index("\n## ") + 1
-        page = f"{page[:first]}{BEGIN}\n{END}\n\n{page[first:]}"
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
 
 
 def part(runs: Path) -> str:
