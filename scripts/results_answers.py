@@ -27,7 +27,7 @@ INTRODUCTION = """## Learned from answers alone
 A retriever that knows next to nothing about questions (MiniLM's lowest three layers, mean-pooled) learns from the
 questions and answers of nq.train: a frozen extractive reader says what it thinks of the passages that the retriever's
 own index finds, and no gold passage of a question is read by the retriever's training. Beside it the same start trained
-by DPR on gold passages and mined negatives, and the control, in which every question has the answers of another. The
+by DPR on gold passages and BM25's negatives, and the control, in which every question has the answers of another. The
 reader did see gold passages: those of nq.train, squad.train, triviaqa.train and nqdistant.train, as above."""
 
 
