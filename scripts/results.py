@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -74,7 +75,12 @@ def run(step: Step, *, data: Path, runs: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    run_steps(__doc__, steps(), write=write_page)
+
+
+def run_steps(about: str, found: Sequence[Step], *, write: Callable[[Path, Path], None]) -> None:
+    """Read the command line, run what is not done, and ``write(runs, page)`` unless only some steps were asked for."""
+    parser = argparse.ArgumentParser(description=about.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with corpus.tsv and nq.train.jsonl, ...")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where indexes and runs go")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page")
@@ -82,19 +88,22 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the steps and whether they are done")
     parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
     options = parser.parse_args()
-    for step in steps():
+    for step in found:
         done = is_done(step, options.runs)
         if options.list:
             print("done" if done else "    ", step.name)
         elif not done and not options.page and (not options.only or step.name in options.only):
             run(step, data=options.data, runs=options.runs)
     if not options.list and not options.only:
-        before = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
-        text = page(options.runs)
-        if BEGIN in before:
-            text = replaced(text, before.split(BEGIN)[1].split(END)[0].strip())
-        options.out.write_text(text, encoding="utf-8")
+        write(options.runs, options.out)
         print(f"wrote {options.out}")
+
+
+def write_page(runs: Path, out: Path) -> None:
+    """The whole page, with the part between the marks as it was."""
+    before = out.read_text(encoding="utf-8") if out.exists() else ""
+    text = page(runs)
+    out.write_text(replaced(text, before.split(BEGIN)[1].split(END)[0].strip()) if BEGIN in before else text, "utf-8")
 
 
 def replaced(page: str, text: str) -> str:

@@ -9,12 +9,11 @@ scripts/results.py. The part of the page between two marks is replaced; the rest
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from results import BEGIN, END, cell, is_done, machine, read, replaced, run, table
+from results import cell, machine, read, replaced, run_steps, table
 from results_answers_steps import LEARNERS, SETS, STARTS, steps
 from results_steps import filled
 
@@ -32,24 +31,13 @@ reader did see gold passages: those of nq.train, squad.train, triviaqa.train and
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with corpus.tsv and nq.train.jsonl, ...")
-    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="where indexes and runs go")
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page whose part is replaced")
-    parser.add_argument("--only", nargs="*", help="run these steps only (names as printed by --list)")
-    parser.add_argument("--list", action="store_true", help="print the steps and whether they are done")
-    parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
-    options = parser.parse_args()
-    for step in steps():
-        done = is_done(step, options.runs)
-        if options.list:
-            print("done" if done else "    ", step.name)
-        elif not done and not options.page and (not options.only or step.name in options.only):
-            run(step, data=options.data, runs=options.runs)
-    if not options.list and not options.only:
-        plot(options.runs, options.out.with_name(PICTURE))
-        options.out.write_text(replaced(options.out.read_text(encoding="utf-8"), part(options.runs)), encoding="utf-8")
-        print(f"wrote the part of {options.out} between {BEGIN} and {END}, and {PICTURE}")
+    run_steps(__doc__, steps(), write=write_part)
+
+
+def write_part(runs: Path, out: Path) -> None:
+    """The part of the page between the marks, and its picture."""
+    plot(runs, out.with_name(PICTURE))
+    out.write_text(replaced(out.read_text(encoding="utf-8"), part(runs)), encoding="utf-8")
 
 
 def part(runs: Path) -> str:

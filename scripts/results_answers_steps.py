@@ -34,9 +34,13 @@ def _atlas(loss: str, *more: str) -> tuple[str, ...]:
     return ("experiment=atlas", f"loss={loss}", *more)
 
 
+_DPR = ("experiment=dpr", "policy.epochs=2")
 _SHUFFLED = "task.options.teaching.shuffle_answers=true"
 LEARNERS = {
-    "minilm3-dpr": Learner("DPR: gold passages, hard negatives", "minilm3", ("experiment=dpr", "policy.epochs=2")),
+    "minilm3-dpr": Learner("DPR with gold passages, rate 2e-5", "minilm3", _DPR),
+    "minilm3-dpr-1e4": Learner(
+        "DPR with gold passages, rate 1e-4", "minilm3", (*_DPR, "policy.optimizer.learning_rate=1e-4")
+    ),
     "atlas-emdr2": Learner("EMDR2", "minilm3", _atlas("emdr2", *_FIRST)),
     "atlas-ldist": Learner("LDist", "minilm3", _atlas("ldist", *_FIRST)),
     "query-emdr2": Learner("EMDR2, query tower only, 80 updates", "minilm3", _atlas("emdr2", *_QUERY, *_COMMON)),

@@ -25,7 +25,8 @@ from ragkit.training.teaching import TeachingOptions
 EMDR2 = FeedbackObjective(likelihood, partial(marginal_nll, temperature=0.3))
 
 
-def _load(path: Path) -> ModuleType:
+def load_script(path: Path) -> ModuleType:
+    """A script as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -39,7 +40,7 @@ class Place:
     """A world with the index of its untrained retriever, and runs on copies of it."""
 
     def __init__(self, scripts: Path, folder: Path) -> None:
-        worlds, self.models = (_load(scripts / f"answers_{name}.py") for name in ("world", "models"))
+        worlds, self.models = (load_script(scripts / f"answers_{name}.py") for name in ("world", "models"))
         self.folder, self.judge, self.make_index = folder, worlds.SimulatedReader, worlds.make_index
         self.world = worlds.make_world(worlds.Size(entities=300, words=30, name=3, values=60))
         self.index = folder / "index"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,6 +33,8 @@ from ragkit.training.refresh import Refresher
 from ragkit.training.refresh_policy import RefreshPolicy, StalenessPolicy
 from ragkit.training.teaching import TeachingOptions
 
+from .answers_place import load_script
+
 EMDR2 = FeedbackObjective(likelihood, partial(marginal_nll, temperature=0.3))
 LDIST = FeedbackObjective(likelihood, partial(distillation_kl, temperature=0.3))
 LOOL = FeedbackObjective(leave_one_out, partial(distillation_kl, temperature=0.3))
@@ -43,21 +42,11 @@ ADIST = FeedbackObjective(attention, partial(distillation_kl, temperature=0.3))
 SUM = ObjectiveSum({"ldist": Weighted(LDIST), "lool": Weighted(LOOL, 0.5), "gold": Weighted(GoldObjective())})
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # the other script imports it by its name
-    spec.loader.exec_module(module)
-    return module
-
-
 class Setting:
     """A small world with its index, and tasks that train both models on copies of it."""
 
     def __init__(self, scripts: Path, folder: Path) -> None:
-        worlds, self.models = (_load(scripts / f"answers_{name}.py") for name in ("world", "models"))
+        worlds, self.models = (load_script(scripts / f"answers_{name}.py") for name in ("world", "models"))
         self.folder = folder
         self.world = worlds.make_world(worlds.Size(entities=40, words=12, name=2, values=10))
         worlds.make_index(folder / "index", self.models.make_retriever(self.world, dim=16), self.world.passages)
