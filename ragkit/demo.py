@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Bool, Float64
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ragkit.ask import answer_line, evidence_table
 from ragkit.binding import build
 from ragkit.config import compose
 from ragkit.corpus import load_examples
+from ragkit.demo_figures import (
+    CUTS,
+    Scores,
+    answer_scores,
+    find,
+    gains,
+    hit_scores,
+    score_table,
+    semantic_marks,
+    some_of_both,
+)
 from ragkit.errors import ConfigError
-from ragkit.metrics import bootstrap_interval, exact_match, f1, has_answer, hit_at_k
+from ragkit.metrics import exact_match
 from ragkit.pipeline import RetrieveThenRead, load
 from ragkit.reader import open_reader
 from ragkit.retriever.fusion import Fusion
-from ragkit.sample import passages_path, questions_path
+from ragkit.sample import held_out_lines, passages_path, questions_path
 from ragkit.text.models import resolve
-from ragkit.types import Example, Prediction, ScoredPassage
+from ragkit.types import Example, Prediction
 
-CUTS = (1, 5, 20)
-
-Scores = dict[str, Float64[np.ndarray, " question"]]
+_WHAT_IS_SEEN = (
+    "The retriever learns from questions and answers, and from what the reader thinks of the passages that it finds; "
+    "it is shown no gold passage. It is measured on the questions held out: they ask about the same passages, and "
+    "neither it nor the reader has seen them."
+)
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """Index the sample by words and by meaning, train a reader, compare what is found and answered, show some answers.
+    """Index the sample, train a reader, let it teach a weak retriever, compare what is found and answered.
 
     Everything is written below ``out``; the same command again uses what is there. ``model`` is the encoder of the
-    dense index, and what the reader starts from; ``training`` are overrides of ``ragkit train experiment=extractive``.
+    dense index, and what the reader starts from; the weak retriever is its first ``layers`` layers. ``training`` are
+    overrides of ``ragkit train experiment=extractive``, ``learning`` of ``ragkit train experiment=atlas``.
     Test questions are answered from the ``n_passages`` best passages; ``n_answers`` of them are shown, half of them
     right where there are as many.
     """
@@ -48,127 +58,121 @@ class DemoJob:
     out: Path
     model: str
     training: list[str] = field(default_factory=list)
+    learning: list[str] = field(default_factory=list)
+    layers: int = 2
     n_passages: int = 3
     n_answers: int = 4
     seed: int = 0
 
     def run(self) -> None:
-        """Print the commands that are run, one table of figures, a few answers, and the commands to go on with.
+        """Print the commands that are run, two tables of figures, a few answers, a summary, and how to go on.
 
         Raises:
             MissingPackage: the encoder's package or FAISS is not installed; the message has the line to type.
+            ConfigError: a number makes no sense, or ``model`` has fewer than ``layers`` layers.
             IndexMismatch, CheckpointError: ``out`` holds a demo with other settings.
         """
         if not 1 <= self.n_passages <= max(CUTS) or self.n_answers < 0:
             raise ConfigError(f"n_passages is {self.n_passages}, of 1 to {max(CUTS)}, and n_answers {self.n_answers}")
         started = time.perf_counter()
         resolve(self.model)  # before any work: a missing package is named at once
+        for overrides in (self._reader_training(), self._learning()):
+            compose("train", overrides)  # before any work: so is a misspelt key
         console = Console(highlight=False)
         self._index(console)
-        self._train(console)
-        test, reader = load_examples(str(questions_path("test"))), open_reader(str(self.out / "reader"))
-        _say(console, f"3. Answer {len(test)} test questions from the {self.n_passages} best passages of each search")
-        words, meaning = load(self.out / "bm25"), load(self.out / "minilm")
-        both = RetrieveThenRead(Fusion([words.retriever, meaning.retriever]), words.store)
-        systems = {"BM25": words, "MiniLM": meaning, "fusion of both": both}
-        scores, predictions = {}, {}
-        for name, rag in systems.items():
-            found = find(rag, test)
-            predictions[name] = reader.answer([e.question for e in test], [hits[: self.n_passages] for hits in found])
-            scores[name] = hit_scores(found, test) | answer_scores(predictions[name], test)
-        console.print(score_table(scores, semantic_marks("test"), seed=self.seed))
-        _say(console, "4. Some right and some wrong answers from MiniLM's passages, with their evidence")
-        for row in some_of_both(scores["MiniLM"]["EM"] > 0, self.n_answers):
-            show_answer(console, test[row], predictions["MiniLM"][row])
+        n_learned, n_held = self._divide_questions()
+        _say(
+            console, f"2. Train a reader on {n_learned} questions and their gold passages; {n_held} others are held out"
+        )
+        run_command(console, "train", self._reader_training())
+        _say(console, f"3. Let that reader teach a weak retriever, the first {self.layers} layers of MiniLM")
+        console.print(_WHAT_IS_SEEN)
+        run_command(console, "train", self._learning())
+        summary = self._show_learned(console)
+        self._answer(console)
+        console.print(Text(f"\n{summary}\n", style="bold"), soft_wrap=True)
         console.print(next_steps(self.out), soft_wrap=True)
         seconds = time.perf_counter() - started
         console.print(f"\ndone in {seconds // 60:.0f} min {seconds % 60:.0f} s, peak memory {peak_memory():.2f} GB")
 
     def _index(self, console: Console) -> None:
-        _say(console, "1. Index the passages of the sample by words (BM25) and by meaning (MiniLM)")
-        corpus = f"corpus={passages_path()}"
-        run_command(console, "index", [corpus, "retriever=bm25", f"out={_quoted(self.out / 'bm25')}"])
-        dense = [corpus, "retriever=minilm", f"retriever.model={_quoted(self.model)}"]
-        run_command(console, "index", [*dense, f"out={_quoted(self.out / 'minilm')}"])
+        _say(console, "1. Index the sample by words (BM25), by meaning (MiniLM), and by MiniLM's first layers alone")
+        indexes = {"bm25": ["retriever=bm25"], "minilm": self._encoder(), "weak": self._weak()}
+        for name, retriever in indexes.items():
+            places = [f"corpus={_quoted(passages_path())}", f"out={_quoted(self.out / name)}"]
+            run_command(console, "index", [*retriever, *places])
 
-    def _train(self, console: Console) -> None:
-        _say(console, "2. Train a reader on the train questions and the passages MiniLM finds")
-        files = [f"data.{split}={_quoted(questions_path(split))}" for split in ("train", "dev")]
+    def _divide_questions(self) -> tuple[int, int]:
+        """Write the train questions in two files, to learn from and held out; how many each has."""
+        lines = questions_path("train").read_text(encoding="utf-8").splitlines()
+        parts = held_out_lines(lines)
+        for path, part in zip((self._learned_path, self._held_path), parts, strict=True):
+            path.write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
+        return len(parts[0]), len(parts[1])
+
+    @property
+    def _learned_path(self) -> Path:
+        return self.out / "learned_questions.jsonl"
+
+    @property
+    def _held_path(self) -> Path:
+        return self.out / "held_out_questions.jsonl"
+
+    def _encoder(self) -> list[str]:
+        return ["retriever=minilm", f"retriever.model={_quoted(self.model)}"]
+
+    def _weak(self) -> list[str]:
+        return [*self._encoder(), f"retriever.layers={self.layers}"]
+
+    def _reader_training(self) -> list[str]:
+        model = ["reader=minilm", f"reader.model={_quoted(self.model)}"]
         places = [f"index_dir={_quoted(self.out / 'minilm')}", f"out={_quoted(self.out / 'reader')}"]
-        model = ["reader=minilm", f"reader.model={_quoted(self.model)}", f"policy.seed={self.seed}"]
-        run_command(console, "train", ["experiment=extractive", *model, *files, *places, *self.training])
+        return ["experiment=extractive", *model, *places, *self._data(), *self.training]
+
+    def _learning(self) -> list[str]:
+        models = [*self._weak(), f"reader={_quoted(self.out / 'reader')}"]
+        places = [f"index_dir={_quoted(self.out / 'weak')}", f"out={_quoted(self.out / 'learned')}"]
+        return ["experiment=atlas", "loss=emdr2", *models, *places, *self._data(), *self.learning]
+
+    def _data(self) -> list[str]:
+        files = (f"data.train={_quoted(self._learned_path)}", f"data.dev={_quoted(questions_path('dev'))}")
+        return [*files, f"policy.seed={self.seed}"]
+
+    def _show_learned(self, console: Console) -> str:
+        """Print what the weak retriever finds before and after for the questions held out; the same in a few lines."""
+        held = load_examples(str(self._held_path))
+        before, after = "weak retriever", "weak, taught"
+        indexes = {before: "weak", after: "learned/index", "all of MiniLM": "minilm", "BM25": "bm25"}
+        hits = {name: hit_scores(find(load(self.out / place), held), held) for name, place in indexes.items()}
+        console.print(score_table(hits, semantic_marks(self._held_path), what="held-out", seed=self.seed))
+        return (
+            f"What a weak retriever ({self.layers} layers of MiniLM) learned from answers alone, "
+            f"on {len(held)} questions not seen before:\n"
+            f"{gains(hits[before], hits[after], seed=self.seed)}"
+        )
+
+    def _answer(self, console: Console) -> None:
+        test = load_examples(str(questions_path("test")))
+        _say(console, f"4. Answer {len(test)} test questions from the {self.n_passages} best passages of each search")
+        reader = open_reader(str(self.out / "reader"))
+        words, meaning = load(self.out / "bm25"), load(self.out / "minilm")
+        both = RetrieveThenRead(Fusion([words.retriever, meaning.retriever]), words.store)
+        scores: dict[str, Scores] = {}
+        predictions: dict[str, list[Prediction]] = {}
+        for name, rag in {"BM25": words, "MiniLM": meaning, "fusion of both": both}.items():
+            found = find(rag, test)
+            predictions[name] = reader.answer([e.question for e in test], [hits[: self.n_passages] for hits in found])
+            scores[name] = hit_scores(found, test) | answer_scores(predictions[name], test)
+        console.print(score_table(scores, semantic_marks(questions_path("test")), what="test", seed=self.seed))
+        _say(console, "5. Some right and some wrong answers from MiniLM's passages, with their evidence")
+        for row in some_of_both(scores["MiniLM"]["EM"] > 0, self.n_answers):
+            show_answer(console, test[row], predictions["MiniLM"][row])
 
 
 def run_command(console: Console, command: str, overrides: Sequence[str]) -> None:
     """Print and run a ragkit command, in this process."""
     console.print(Text(f"$ ragkit {command} {' '.join(overrides)}", style="dim"), soft_wrap=True)
     build(compose(command, overrides)).run()
-
-
-def semantic_marks(split: str) -> Bool[np.ndarray, " question"]:
-    """Which questions of a split share next to no word with their passage."""
-    lines = questions_path(split).read_text(encoding="utf-8").splitlines()
-    return np.array([json.loads(line)["semantic"] for line in lines], dtype=bool)
-
-
-def find(rag: RetrieveThenRead, examples: Sequence[Example]) -> list[list[ScoredPassage]]:
-    """The best passages of every question, as many as the largest of ``CUTS``."""
-    return rag.passages(rag.retrieve([example.question for example in examples], k=max(CUTS)))
-
-
-def some_of_both(is_right: Bool[np.ndarray, " question"], count: int) -> list[int]:
-    """Up to ``count`` rows, spread evenly over the right answers and then over the wrong ones, half of each.
-
-    >>> some_of_both(np.array([False, True, False, False, True]), 3)
-    [1, 4, 0]
-    """
-    right, wrong = np.flatnonzero(is_right), np.flatnonzero(~is_right)
-    n_right = min(len(right), (count + 1) // 2)
-    shares = ((right, n_right), (wrong, min(len(wrong), count - n_right)))
-    return [int(rows[len(rows) * step // n]) for rows, n in shares for step in range(n)]
-
-
-def hit_scores(found: Sequence[Sequence[ScoredPassage]], examples: Sequence[Example]) -> Scores:
-    """``hit@1`` and so on of every question."""
-    bearing = np.zeros((len(examples), max(CUTS)), dtype=bool)
-    for row, (example, hits) in enumerate(zip(examples, found, strict=True)):
-        bearing[row, : len(hits)] = [has_answer(hit.passage.text, example.answers) for hit in hits]
-    return {f"hit@{cut}": hit_at_k(bearing, cut) for cut in CUTS}
-
-
-def answer_scores(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
-    """Exact match and F1 of every question."""
-    pairs = [(found.text, example.answers) for found, example in zip(predictions, examples, strict=True)]
-    return {name: np.array([metric(*pair) for pair in pairs]) for name, metric in (("EM", exact_match), ("F1", f1))}
-
-
-def score_table(scores: Mapping[str, Scores], is_semantic: Bool[np.ndarray, " question"], *, seed: int) -> Table:
-    """A line a retriever: means with 95 % bootstrap intervals, over all questions and over the two kinds of them."""
-    table = Table(title="share of test questions, with its 95 % interval", title_justify="left")
-    table.add_column("passages from", no_wrap=True)
-    for name in next(iter(scores.values())):
-        table.add_column(name, justify="right", no_wrap=True)
-    kinds = {
-        "all": np.ones_like(is_semantic),
-        "by words": ~is_semantic,
-        "by meaning": is_semantic,
-    }
-    for kind, chosen in kinds.items():
-        table.add_section()
-        table.add_row(Text(f"{kind}: {chosen.sum()}", style="bold"))
-        for name, values in scores.items():
-            table.add_row(f"  {name}", *(_cell(values[metric][chosen], seed=seed) for metric in values))
-    table.caption = (
-        "hit@k: an answer stands in the k best passages. EM, F1: the reader's answer against the gold ones.\n"
-        "by meaning: questions that share next to no word with their passage."
-    )
-    table.caption_justify = "left"
-    return table
-
-
-def _cell(values: Float64[np.ndarray, " question"], *, seed: int) -> str:
-    found = bootstrap_interval(values, generator=np.random.default_rng(seed))
-    return f"{found.value:.3f}\n{found.low:.2f}-{found.high:.2f}"
 
 
 def show_answer(console: Console, example: Example, prediction: Prediction) -> None:

@@ -1,8 +1,9 @@
 """Runs the experiments in which retrievers learn from answers alone, and writes their part of docs/results.md.
 
 Every experiment is a `ragkit` command (results_answers_steps.py). One that has finished is not run again; one that was
-cut off goes on where it stopped. Before: scripts/first_layers.py for runs/minilm3, and the step `reader` of
-scripts/results.py. The part of the page between two marks is replaced; the rest is that of scripts/results.py.
+cut off goes on where it stopped. Before: scripts/first_layers.py for runs/minilm3, and the steps `minilm`, `reader`,
+`fid-squadsent` and `fid` of scripts/results.py. The part of the page between two marks is replaced; the rest is that of
+scripts/results.py.
 
     python scripts/results_answers.py --data DATA --runs runs/results
 """
@@ -14,20 +15,30 @@ from pathlib import Path
 from typing import Any
 
 from results import cell, machine, read, replaced, run_steps, table
-from results_answers_steps import LEARNERS, SETS, STARTS, steps
+from results_answers_steps import LEARNERS, SETS, STARTS, root, steps
 from results_steps import filled
 
 from ragkit.eval.compare import Comparison, compare_runs
 
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100", "hit_gold@1", "hit_gold@20")
+TESTED = ("hit@1", "hit@5", "hit@20")
 PICTURE = "learned-from-answers.svg"
+PICTURED = ("minilm3", "query-shuffled", "query-emdr2", "minilm3-dpr-1e4", "atlas-emdr2", "atlas-emdr2-second")
+GROUPS = (  # title, untrained retriever, questions of the training
+    ("From MiniLM's first three layers, on nq.train", "minilm3", "nq"),
+    ("From MiniLM itself, on nq.train", "minilm", "nq"),
+    ("From MiniLM's first three layers, on squad.train", "minilm3", "squad"),
+    ("From MiniLM itself, on squad.train", "minilm", "squad"),
+)
 INTRODUCTION = """## Learned from answers alone
 
 A retriever that knows next to nothing about questions (MiniLM's lowest three layers, mean-pooled) learns from the
-questions and answers of nq.train: a frozen extractive reader says what it thinks of the passages that the retriever's
-own index finds, and no gold passage of a question is read by the retriever's training. Beside it the same start trained
-by DPR on gold passages and BM25's negatives, and the control, in which every question has the answers of another. The
-reader did see gold passages: those of nq.train, squad.train, triviaqa.train and nqdistant.train, as above."""
+questions and answers of nq.train or squad.train: a frozen reader says what it thinks of the passages that the
+retriever's own index finds, and no gold passage of a question is read by the retriever's training. Beside it the same
+start trained by DPR on gold passages and BM25's negatives, and the control, in which every question has the answers of
+another; and the same from the whole of MiniLM, which knows these questions nearly as well as can be. The readers (the
+extractive one, for ADist a FiD reader) did see gold passages: those of nq.train, squad.train, triviaqa.train and
+nqdistant.train, as below."""
 
 
 def main() -> None:
@@ -41,19 +52,27 @@ def write_part(runs: Path, out: Path) -> None:
 
 
 def part(runs: Path) -> str:
-    """The tables of every question set, the tests, the times and the commands."""
+    """The tables of every group and question set, the tests, the notes, the times and the commands."""
     lines = [INTRODUCTION, "", f"![hit@k on nq.test before and after]({PICTURE})", ""]
-    for data in SETS:
-        lines += [f"### {data}", "", *figures(runs, data), *tests(runs, data)]
     notes = Path(__file__).with_name("results_answers_notes.md")
     if notes.exists():
         lines += [notes.read_text(encoding="utf-8").rstrip(), ""]
+    for title, start, questions in GROUPS:
+        names = [name for name in members(start, questions) if (runs / name / "metrics.json").exists()]
+        lines += [f"### {title}", ""] if names else []
+        for data in SETS[questions] if names else ():
+            lines += [f"**{data}**", "", *figures(runs, data, [start, *names]), *tests(runs, data, names)]
     return "\n".join([*lines, *times(runs), *commands(runs)])
 
 
-def figures(runs: Path, data: str) -> list[str]:
+def members(start: str, questions: str) -> list[str]:
+    """The learners that go back to an untrained retriever and learned from these questions."""
+    return [name for name, learner in LEARNERS.items() if root(name) == start and learner.questions == questions]
+
+
+def figures(runs: Path, data: str, names: list[str]) -> list[str]:
     rows = []
-    for name in (*STARTS, *LEARNERS):
+    for name in names:
         metrics = read(runs, f"eval/{data}-{name}/metrics.json")
         if metrics:
             rows.append([described(name), *(cell(metrics, key) for key in FIGURES)])
@@ -64,22 +83,23 @@ def described(name: str) -> str:
     return STARTS[name] if name in STARTS else LEARNERS[name].what
 
 
-def tests(runs: Path, data: str) -> list[str]:
-    """Each learner against its start, and those that learned from answers against the one with gold passages."""
+def tests(runs: Path, data: str, names: list[str]) -> list[str]:
+    """On test sets: each learner against its start, and those that learned from answers against gold passages."""
     rows = []
-    for name, learner in LEARNERS.items():
-        rivals = [learner.start, *(other for other in LEARNERS if is_rival(name, other))]
-        for rival in rivals:
+    for name in names if data.endswith(".test") else ():
+        for rival in (LEARNERS[name].start, *(other for other in names if is_rival(name, other))):
             found = compared(runs, data, name, rival)
-            for key in ("hit@1", "hit@5", "hit@20") if found else ():
-                rows.append([f"{learner.what} − {described(rival)}", key, *difference(found[key])])
-    return [*table(("difference", "metric", "value", "p"), rows), ""] if rows else []
+            if found:
+                what = f"{described(name)} − {described(rival)}"
+                rows.append([what, *(difference(found[key]) for key in TESTED)])
+    return [*table(("difference", *TESTED), rows), ""] if rows else []
 
 
 def is_rival(name: str, other: str) -> bool:
-    """Whether ``other`` is the supervised run from the same start, on the same questions."""
+    """Whether ``other`` is the supervised run at the same learning rate, and ``name`` trained both towers too."""
     a, b = LEARNERS[name], LEARNERS[other]
-    return b.is_supervised and not a.is_supervised and (a.start, a.questions) == (b.start, b.questions)
+    is_alike = a.rate == b.rate and "task.options.teaching.retriever=query" not in a.words
+    return b.is_supervised and not a.is_supervised and is_alike
 
 
 def compared(runs: Path, data: str, name: str, rival: str) -> dict[str, Comparison]:
@@ -87,15 +107,15 @@ def compared(runs: Path, data: str, name: str, rival: str) -> dict[str, Comparis
     return compare_runs(*folders, seed=0) if all((folder / "metrics.json").exists() for folder in folders) else {}
 
 
-def difference(found: Comparison) -> list[str]:
-    value = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return [value, "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"]
+def difference(found: Comparison) -> str:
+    p = "< 0.001" if found.p < 0.001 else f"= {found.p:.3f}"
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p {p}"
 
 
 def times(runs: Path) -> list[str]:
     """What the updates, the searches and the refreshes of each run took."""
     rows = [
-        [learner.what, *spent(runs / name)]
+        [f"{learner.what}; {described(learner.start)}, {learner.questions}", *spent(runs / name)]
         for name, learner in LEARNERS.items()
         if (runs / name / "metrics.json").exists()
     ]
@@ -126,13 +146,13 @@ def commands(runs: Path) -> list[str]:
 
 
 def plot(runs: Path, path: Path) -> None:
-    """hit@1, hit@5 and hit@20 on nq.test of the start and of every learner, with 95 % intervals."""
+    """hit@1, hit@5 and hit@20 on nq.test of the start and of some learners, with 95 % intervals."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    found = [(described(name), read(runs, f"eval/nq.test-{name}/metrics.json")) for name in shown()]
+    found = [(described(name), read(runs, f"eval/nq.test-{name}/metrics.json")) for name in PICTURED]
     found = [(what, metrics) for what, metrics in found if metrics]
     figure, axes = pyplot.subplots(figsize=(8.4, 3.4))
     width = 0.8 / len(found)
@@ -147,11 +167,6 @@ def plot(runs: Path, path: Path) -> None:
     axes.legend(fontsize=8, loc="upper left")
     figure.tight_layout()
     figure.savefig(path)
-
-
-def shown() -> list[str]:
-    """The start and the learners of nq."""
-    return ["minilm3", *(name for name, learner in LEARNERS.items() if learner.questions == "nq")]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from .data import DataFiles, load_questions
 from .finding import FindingOptions, Found, find_passages
 from .first_search import check_first_search
 from .modules import set_dropout
-from .objectives import Objective, Retrieved
+from .objectives import Objective, Retrieved, warn_of_flat_targets
 from .pretext import PretextOptions, pretext_examples
 from .refresh import Refresher
 from .refresh_policy import RefreshPolicy
@@ -93,7 +93,7 @@ class AtlasTask:
             set_dropout(cast(nn.Module, reader), self.teaching.reader_dropout)
         if self.teaching.retriever == "query":
             retriever.passage_tower.requires_grad_(False)
-        self._update = 0
+        self._update, self._is_target_known = 0, False
 
     @classmethod
     def from_files(  # noqa: PLR0913  what the configuration gives
@@ -201,14 +201,21 @@ class AtlasTask:
 
     def backward(self, batch: AtlasBatch, *, backward: Backward) -> dict[str, float]:
         """The retriever's objective and the reader's loss; each has a graph of its own."""
+        losses: dict[str, float] = {}
         figures: dict[str, float] = {}
-        for name, loss in self._losses(batch):
+        for name, loss in self._losses(batch, figures):
             backward(loss)
-            figures[name] = float(loss.detach())
-        return {"loss": sum(figures.values()), **figures}
+            losses[name] = float(loss.detach())
+        if not self._is_target_known:
+            self._is_target_known = True
+            warn_of_flat_targets(figures, k=self.finding.k)
+        return {"loss": sum(losses.values()), **losses, **figures}
 
-    def _losses(self, batch: AtlasBatch) -> Iterator[tuple[str, Float[Tensor, ""]]]:
-        """The loss of each model that learns now; the graph of the first may go before the second is computed."""
+    def _losses(self, batch: AtlasBatch, figures: dict[str, float]) -> Iterator[tuple[str, Float[Tensor, ""]]]:
+        """The loss of each model that learns now; the graph of the first may go before the second is computed.
+
+        What the objective found out besides goes into ``figures``.
+        """
         asked = AnsweredQuestions([item.question for item in batch.items], batch.found.passages, batch.answers)
         is_taught = self.teaching.retriever != "frozen" and self._update >= self.teaching.freeze_retriever_steps
         is_read = self.teaching.reader == "trained"
@@ -218,7 +225,9 @@ class AtlasTask:
             yield "reader_loss", self.reader.nll(own, batch.answers, label_smoothing=self.teaching.label_smoothing)
             is_read = False
         if is_taught:
-            yield "retriever_loss", self.objective(self._retrieved(batch.items, asked))
+            found = self._retrieved(batch.items, asked)
+            yield "retriever_loss", self.objective(found)
+            figures.update(found.figures)
         if is_read:
             yield "reader_loss", self._reader_loss(asked)
 
@@ -241,9 +250,14 @@ class AtlasTask:
         return loss
 
     def evaluate(self) -> dict[str, float]:
-        """What the live index finds for the dev questions, and how well a reader that learns answers them."""
+        """What the live index finds for the dev questions, and how well a reader that learns answers them.
+
+        ``index_overlap``, where the schedule has no refresh to measure it: :meth:`~.refresh.Refresher.overlap`.
+        """
         reader = self.reader if self.teaching.reader == "trained" else None
-        return dev_figures(self.live.retriever, self._dev, store=self.store, reader=reader, k=self.finding.k)
+        figures = dev_figures(self.live.retriever, self._dev, store=self.store, reader=reader, k=self.finding.k)
+        overlap = self.live.overlap() if figures else None
+        return figures if overlap is None else {**figures, "index_overlap": overlap}
 
     def export(self, out: Path) -> None:
         """Write OUT/retriever and OUT/reader: those that were trained."""

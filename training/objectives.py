@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ragkit import distributed
 from ragkit.errors import ConfigError
 from ragkit.feedback import AnsweredQuestions, Feedback, Signal, encoded
-from ragkit.losses import contrastive
+from ragkit.losses import contrastive, distillation_kl
 from ragkit.reader.protocol import Reader
 from ragkit.retriever import DualEncoder
 from ragkit.types import Example
 
 from .questions import gold_keys, is_gold, passage_keys
 
+log = logging.getLogger(__name__)
+
 Loss = Callable[..., Tensor]
+
+_TOP_SHARE = "_top_share"
+_FLAT = 1.25  # times an equal share: below it a target says next to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,7 @@ class Retrieved:
     """One batch as the retriever's objectives see it: its scores of the passages it found, with gradient.
 
     ``scores`` are inner products of vectors made with the weights as they are now, -inf where ``mask`` is False.
+    ``figures`` is where an objective leaves what it found out, for the log.
     """
 
     scores: Float[Tensor, "query passage"]
@@ -37,6 +45,7 @@ class Retrieved:
     items: Sequence[Example]
     reader: Reader | None
     encoder: DualEncoder
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -102,9 +111,42 @@ class FeedbackObjective:
         scale = math.sqrt(found.encoder.dim) if self.score_scale == "sqrt_dim" else 1.0
         extra = {} if feedback.token_mask is None else {"token_mask": feedback.token_mask}
         scores = found.scores[kept]
+        found.figures.update(self._target_figures(feedback))
         loss = self.loss(scores / scale, _as_wide(feedback.values, scores), **extra)
         share = float(kept.float().mean())
         return loss * (share / scores.shape[1] if self.per_passage else share)
+
+    def _target_figures(self, feedback: Feedback) -> dict[str, float]:
+        """How much the target of a distillation tells passages apart, under the signal's name."""
+        if getattr(self.loss, "func", self.loss) is not distillation_kl:
+            return {}
+        temperature = getattr(self.loss, "keywords", {}).get("feedback_temperature", 1.0)
+        return {described(self.signal)["name"] + _TOP_SHARE: top_share(feedback.values, temperature=temperature)}
+
+
+def top_share(values: Float[Tensor, "query passage"], *, temperature: float = 1.0) -> float:
+    """The largest share of ``softmax(values / temperature)``, averaged over queries: 1 / passages says nothing.
+
+    >>> import torch
+    >>> round(top_share(torch.tensor([[0.0, 1.0986123], [0.0, 0.0]])), 4)  # 3/4 and 1/2
+    0.625
+    """
+    return float((values.float() / temperature).softmax(dim=-1).amax(dim=-1).mean())
+
+
+def warn_of_flat_targets(figures: Mapping[str, float], *, k: int) -> None:
+    """Say that a target is nearly the same for all passages, which teaches the retriever that they are.
+
+    Why at all: a temperature that fits one reader's attention is far too high for another's, and the run goes on.
+    """
+    for name, share in figures.items():
+        if name.endswith(_TOP_SHARE) and share < _FLAT / k and distributed.is_main():
+            log.warning(
+                "the reader's feedback hardly tells the %d passages apart (%s %.3f, %.3f would be equal shares): such "
+                "a target makes the retriever's scores equal; lower task.loss.loss.feedback_temperature, or look "
+                "whether the index finds passages with answers at all",
+                *(k, name, share, 1 / k),
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,17 @@ class Refresher:
             event = RefreshEvent("switched", update, update, self._refresh(update, scope=scope))
         return self._reported(event, waited.seconds)
 
+    def overlap(self) -> float | None:
+        """How stale the index is, where no refresh will tell: the share of the fresh hits that it finds.
+
+        None with a schedule, whose refreshes measure it; and where nothing is measured.
+        """
+        if self._schedule.ranges or not self._sample.queries:
+            return None
+        if passage_digest(self.encoder) == self._passages:
+            return 1.0
+        return measure_staleness(self.encoder, self.retriever.index, self.store, self._sample).overlap
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, as JSON values, to go in its checkpoint; the generations it names stay on disk."""
         pending = self._background.pending

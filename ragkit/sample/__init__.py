@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -37,4 +39,17 @@ def questions_path(split: str) -> Path:
     return Path(str(files(__name__) / f"{split}.jsonl"))
 
 
-__all__ = ["SPLITS", "passages_path", "questions_path"]
+def held_out_lines(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The lines of a split in two parts: to learn from, and one held-out question of every gold passage.
+
+    The held-out question is the first of the first passage, the second of the second, and so on in turn, so that both
+    parts have questions of both kinds. What is learned about a passage is then measured on a question not seen.
+    """
+    by_passage: dict[str, list[int]] = {}
+    for row, line in enumerate(lines):
+        by_passage.setdefault(json.loads(line)["positive_ctxs"][0]["id"], []).append(row)
+    held = {rows[place % len(rows)] for place, rows in enumerate(by_passage.values())}
+    return [line for row, line in enumerate(lines) if row not in held], [lines[row] for row in sorted(held)]
+
+
+__all__ = ["SPLITS", "held_out_lines", "passages_path", "questions_path"]

@@ -17,7 +17,7 @@ from bm25s.stopwords import STOPWORDS_EN_PLUS
 from ragkit.corpus import load_examples, read_corpus
 from ragkit.errors import InputError
 from ragkit.metrics import has_answer
-from ragkit.sample import SPLITS, passages_path, questions_path
+from ragkit.sample import SPLITS, held_out_lines, passages_path, questions_path
 from ragkit.types import Passage
 
 STEMMER = Stemmer.Stemmer("english")
@@ -176,3 +176,16 @@ def test_the_readme_gives_the_true_counts(
     assert f"| {len(passages)} passages" in text
     assert all(f"| {len(splits[split])} questions" in text for split in SPLITS)
     assert f"true for {sum(r['semantic'] for r in records)} of the {len(records)} questions" in text
+
+
+def test_a_question_of_every_passage_is_held_out_and_others_about_it_are_left() -> None:
+    """A held-out question that is learned from too, or is the only one about its passage, would measure nothing."""
+    lines = questions_path("train").read_text("utf-8").splitlines()
+    learned, held = held_out_lines(lines)
+    assert sorted([*learned, *held]) == sorted(lines)
+    asked, left = ([json.loads(line)["positive_ctxs"][0]["id"] for line in part] for part in (held, learned))
+    assert len(asked) == len(set(asked))
+    assert set(asked) == set(left)
+    for part in (learned, held):
+        kinds = Counter(json.loads(line)["semantic"] for line in part)
+        assert min(kinds.values()) > len(part) / 4, "both kinds of questions in both parts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from ragkit.binding import build
 from ragkit.config import compose
 from ragkit.errors import ConfigError
-from ragkit.feedback import attention
+from ragkit.feedback import attention, likelihood
 from ragkit.index import open_index
 from ragkit.losses import distillation_kl
 from ragkit.training.atlas import AtlasTask
@@ -47,6 +48,22 @@ def test_a_retriever_learns_from_answers_alone_and_not_from_shuffled_ones(place:
     assert start["learns"] == start["shuffled"] < 0.1
     assert end["learns"] > 0.4
     assert end["shuffled"] <= start["shuffled"]
+
+
+@pytest.mark.parametrize(("temperature", "is_flat"), [(1e6, True), (0.1, False)])
+def test_a_target_of_equal_shares_is_said_once(
+    place: Place, caplog: pytest.LogCaptureFixture, temperature: float, is_flat: bool
+):
+    """A reader's short values and a temperature of 1: real questions went from 0.095 to 0.034 hit@1 without a word."""
+    objective = FeedbackObjective(likelihood, partial(distillation_kl, feedback_temperature=temperature))
+    name = f"flat {is_flat}"
+    train(place.task(name, objective=objective), small_policy(2, log_every=1), place.folder / name)
+    said = [record.getMessage() for record in caplog.records if "hardly tells" in record.getMessage()]
+    assert len(said) == is_flat
+    lines = [json.loads(line) for line in (place.folder / name / "log.jsonl").read_text().splitlines()]
+    shares = [line["likelihood_top_share"] for line in lines if "loss" in line]
+    assert len(shares) == 2
+    assert all((share < 0.2) == is_flat for share in shares)
 
 
 def test_index_belongs_to_the_exported_retriever_at_the_end(place: Place):

@@ -73,6 +73,20 @@ def test_scale_and_reduction_of_the_reference_systems_are_options(tiny, model_di
     torch.testing.assert_close(atlas(found), wanted)
 
 
+def test_how_much_the_target_tells_apart_is_left_for_the_log(tiny, model_dir: Path, rules):
+    """A target of equal shares trains on without a word; the marginal has no target, and no figure."""
+    shares = {}
+    for temperature in (1e-3, 1e6):
+        found = _found(tiny, model_dir, rules, [[A, B, C], [C, A, B]])
+        FeedbackObjective(likelihood, partial(distillation_kl, feedback_temperature=temperature))(found)
+        shares[temperature] = found.figures["likelihood_top_share"]
+    assert shares[1e-3] == pytest.approx(1.0)
+    assert shares[1e6] == pytest.approx(1 / 3, rel=1e-3)
+    found = _found(tiny, model_dir, rules, [[A, B]])
+    EMDR2(found)
+    assert found.figures == {}
+
+
 def test_an_objective_of_feedback_without_a_reader_is_refused(tiny, model_dir: Path, rules):
     found = _found(tiny, model_dir, rules, [[A, B]])
     with pytest.raises(ConfigError, match="there is no reader"):

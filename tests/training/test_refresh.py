@@ -83,6 +83,22 @@ def test_a_drifting_encoder_loses_recall_and_a_refresh_restores_it(
     assert recalls[-1] < 0.9
 
 
+def test_without_a_refresh_the_staleness_is_known_all_the_same(
+    world: ModuleType, encoder: DualEncoder, index_dir: Path
+) -> None:
+    """refresh=never is the mode in which an index goes stale unseen; with a schedule the refreshes tell."""
+    with start(world, index_dir, encoder, schedule="never") as refresher:
+        assert refresher.overlap() == 1.0
+        overlaps = []
+        for size in (0.02, 0.5):
+            world.nudge(encoder, 7, size=size)
+            overlaps.append(refresher.overlap())
+        assert overlaps == sorted(overlaps, reverse=True)
+        assert overlaps[1] < 0.9
+    with start(world, index_dir, encoder, schedule="4") as refresher:
+        assert refresher.overlap() is None
+
+
 def recall_at_10(world: ModuleType, refresher: Refresher) -> float:
     vectors = refresher.encoder.encode_queries(world.QUESTIONS)
     exact = np.argsort(-(vectors @ fresh_vectors(refresher.encoder, refresher.index_dir).T), axis=1, kind="stable")
