@@ -165,6 +165,19 @@ def test_loss_that_is_not_finite_skips_the_update_and_is_counted(toy, tmp_path: 
     assert all(torch.isfinite(value).all() for value in task.model.state_dict().values())
 
 
+def test_loss_that_is_not_finite_in_one_process_skips_the_update_in_all(toy, run_script, tmp_path: Path):
+    """Silent failure: one process makes the update and the other does not, and their weights part for good."""
+    done = run_script("toy", tmp_path / "two", "dropout=0.0", "nan=1:3", processes=2)
+    assert done.returncode == 0, done.stderr
+    one = toy.ToyTask(dropout=0.0, nan_at=[3])
+    assert train(one, toy.policy(), tmp_path / "one").skipped == 1
+    lines = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "skipped" in line] == [3]
+    weights = json.loads((tmp_path / "two" / "model.json").read_text())
+    for name, value in one.exported.items():
+        torch.testing.assert_close(torch.tensor(weights[name]), value, atol=1e-5, rtol=1e-5)
+
+
 def test_too_many_skipped_updates_end_the_run_with_a_remedy(toy, tmp_path: Path):
     task = toy.ToyTask(nan_at=range(100))
     with pytest.raises(TrainingDiverged, match=r"11 updates up to step 11 .*learning_rate"):

@@ -1,6 +1,7 @@
 """A small task for the loop, and a script that trains it: what tests run in processes of their own.
 
-Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below; lost=kill:1:3, or hang:1:3, loses rank 1 in step 3)
+Usage: toy.py OUT KEY=VALUE ...   (keys of :func:`policy` below; lost=kill:1:3, or hang:1:3, loses rank 1 in step 3;
+nan=1:3 gives rank 1 a loss that is not a number there)
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ToyTask:
         self.nan_at = set(nan_at)
         self.batches: list[list[float]] = []
         self.exported: dict[str, Tensor] = {}
-        self.lost = ""
+        self.lost = self.nan = ""
 
     def collate(self, items: Sequence[tuple[Tensor, Tensor]], *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         del generator
@@ -49,7 +50,7 @@ class ToyTask:
     def backward(self, batch: tuple[Tensor, Tensor], *, backward: Callable[[Tensor], None]) -> dict[str, float]:
         x, y = batch
         loss = (self.model(x) - y).square().mean()
-        if len(self.batches) in self.nan_at:
+        if len(self.batches) in self.nan_at or self.nan == f"{distributed.rank()}:{len(self.batches)}":
             loss = loss * torch.nan
         backward(loss)
         self._lose()
@@ -109,7 +110,7 @@ def main(words: Sequence[str]) -> TrainResult:
     torch.set_num_threads(1)
     given = dict(word.split("=") for word in words[1:])
     task = ToyTask(dropout=float(given.pop("dropout", "0.3")))
-    task.lost = given.pop("lost", "")
+    task.lost, task.nan = given.pop("lost", ""), given.pop("nan", "")
     values = {key: float(value) if "." in value else int(value) for key, value in given.items()}
     return train(task, policy(**values), Path(words[0]))  # type: ignore[arg-type]
 
