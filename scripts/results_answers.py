@@ -23,7 +23,14 @@ from ragkit.eval.compare import Comparison, compare_runs
 FIGURES = ("hit@1", "hit@5", "hit@20", "hit@100", "hit_gold@1", "hit_gold@20")
 TESTED = ("hit@1", "hit@5", "hit@20")
 PICTURE = "learned-from-answers.svg"
-PICTURED = ("minilm3", "query-shuffled", "query-emdr2", "minilm3-dpr-1e4", "atlas-emdr2", "atlas-emdr2-second")
+PICTURED = {  # with their colours: grey before and for the control, orange for what reads gold passages
+    "minilm3": "#9a9a9a",
+    "query-shuffled": "#d0d0d0",
+    "query-emdr2": "#9ecae1",
+    "atlas-emdr2": "#4292c6",
+    "atlas-emdr2-second": "#08519c",
+    "minilm3-dpr-1e4": "#e6842a",
+}
 GROUPS = (  # title, untrained retriever, questions of the training
     ("From MiniLM's first three layers, on nq.train", "minilm3", "nq"),
     ("From MiniLM itself, on nq.train", "minilm", "nq"),
@@ -62,7 +69,17 @@ def part(runs: Path) -> str:
         lines += [f"### {title}", ""] if names else []
         for data in SETS[questions] if names else ():
             lines += [f"**{data}**", "", *figures(runs, data, [start, *names]), *tests(runs, data, names)]
-    return "\n".join([*lines, *times(runs), *commands(runs)])
+    return "\n".join([*lines, *subset(runs), *times(runs), *commands(runs)])
+
+
+def subset(runs: Path) -> list[str]:
+    """What scripts/results_subset.py found in a part of the corpus."""
+    found: Any = read(runs, "subset.json")
+    if not found:
+        return []
+    title = f"### The same indexes, {found['passages']:,} of their passages ({found['questions']})"
+    rows = [[described(name), *(cell(figures, key) for key in TESTED)] for name, figures in found["figures"].items()]
+    return [title, "", *table(("retriever", *TESTED), rows), ""]
 
 
 def members(start: str, questions: str) -> list[str]:
@@ -152,19 +169,21 @@ def plot(runs: Path, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    found = [(described(name), read(runs, f"eval/nq.test-{name}/metrics.json")) for name in PICTURED]
-    found = [(what, metrics) for what, metrics in found if metrics]
-    figure, axes = pyplot.subplots(figsize=(8.4, 3.4))
+    found = [(name, read(runs, f"eval/nq.test-{name}/metrics.json")) for name in PICTURED]
+    found = [(name, metrics) for name, metrics in found if metrics]
+    figure, axes = pyplot.subplots(figsize=(8.4, 3.9))
     width = 0.8 / len(found)
-    for place, (what, metrics) in enumerate(found):
+    for place, (name, metrics) in enumerate(found):
         marks = [metrics[key] for key in ("hit@1", "hit@5", "hit@20")]
         heights = [mark["value"] for mark in marks]
         spread = [[mark["value"] - mark["low"] for mark in marks], [mark["high"] - mark["value"] for mark in marks]]
         at = [column + width * (place - (len(found) - 1) / 2) for column in range(3)]
-        axes.bar(at, heights, width * 0.92, yerr=spread, label=what, error_kw={"lw": 0.8}, color=f"C{place}")
+        axes.bar(
+            at, heights, width * 0.92, yerr=spread, label=described(name), error_kw={"lw": 0.8}, color=PICTURED[name]
+        )
     axes.set_xticks(range(3), ["hit@1", "hit@5", "hit@20"])
-    axes.set(ylim=(0, 1), ylabel="questions of nq.test", title="69,606 passages; from questions and answers alone")
-    axes.legend(fontsize=8, loc="upper left")
+    axes.set(ylim=(0, 1), ylabel="questions of nq.test", title="69,606 passages; EMDR2 learns from answers alone")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncol=3, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
 
