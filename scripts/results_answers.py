@@ -104,7 +104,7 @@ def tests(runs: Path, data: str, names: list[str]) -> list[str]:
     """On test sets: each learner against its start, and those that learned from answers against gold passages."""
     rows = []
     for name in names if data.endswith(".test") else ():
-        for rival in (LEARNERS[name].start, *(other for other in names if is_rival(name, other))):
+        for rival in (LEARNERS[name].start, *rivals(name, names)):
             found = compared(runs, data, name, rival)
             if found:
                 what = f"{described(name)} − {described(rival)}"
@@ -112,11 +112,12 @@ def tests(runs: Path, data: str, names: list[str]) -> list[str]:
     return [*table(("difference", *TESTED), rows), ""] if rows else []
 
 
-def is_rival(name: str, other: str) -> bool:
-    """Whether ``other`` is the supervised run at the same learning rate, and ``name`` trained both towers too."""
-    a, b = LEARNERS[name], LEARNERS[other]
-    is_alike = a.rate == b.rate and "task.options.teaching.retriever=query" not in a.words
-    return b.is_supervised and not a.is_supervised and is_alike
+def rivals(name: str, names: list[str]) -> list[str]:
+    """The supervised runs of the same group beside a learner: those at its learning rate, else all."""
+    if LEARNERS[name].is_supervised:
+        return []
+    supervised = [other for other in names if LEARNERS[other].is_supervised]
+    return [other for other in supervised if LEARNERS[other].rate == LEARNERS[name].rate] or supervised
 
 
 def compared(runs: Path, data: str, name: str, rival: str) -> dict[str, Comparison]:

@@ -73,8 +73,9 @@ LEARNERS = {
     "atlas-emdr2-second": Learner("EMDR2, a second pass", "atlas-emdr2", _atlas("emdr2", *_SECOND)),
     **_query_side("minilm3", "nq"),
     **_query_side("minilm", "nq"),
-    "minilm3-squad-dpr": Learner("DPR with gold passages of squad", "minilm3", _FAST_DPR, "squad"),
+    "minilm3-squad-dpr": Learner("DPR with gold passages of squad, rate 1e-4", "minilm3", _FAST_DPR, "squad"),
     **_query_side("minilm3", "squad"),
+    "minilm-squad-dpr": Learner("DPR with gold passages of squad, rate 2e-5", "minilm", _DPR, "squad"),
     **_query_side("minilm", "squad"),
 }
 STARTS = {"minilm3": "MiniLM's first three layers", "minilm": "MiniLM"}
