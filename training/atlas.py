@@ -211,7 +211,9 @@ class AtlasTask:
             warn_of_flat_targets(figures, k=self.finding.k)
         return {"loss": sum(losses.values()), **losses, **figures}
 
-    def _losses(self, batch: AtlasBatch, figures: dict[str, float]) -> Iterator[tuple[str, Float[Tensor, ""]]]:
+    def _losses(
+        self, batch: AtlasBatch, figures: dict[str, float] | None = None
+    ) -> Iterator[tuple[str, Float[Tensor, ""]]]:
         """The loss of each model that learns now; the graph of the first may go before the second is computed.
 
         What the objective found out besides goes into ``figures``.
@@ -227,7 +229,8 @@ class AtlasTask:
         if is_taught:
             found = self._retrieved(batch.items, asked)
             yield "retriever_loss", self.objective(found)
-            figures.update(found.figures)
+            if figures is not None:
+                figures.update(found.figures)
         if is_read:
             yield "reader_loss", self._reader_loss(asked)
 

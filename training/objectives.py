@@ -131,7 +131,8 @@ def top_share(values: Float[Tensor, "query passage"], *, temperature: float = 1.
     >>> round(top_share(torch.tensor([[0.0, 1.0986123], [0.0, 0.0]])), 4)  # 3/4 and 1/2
     0.625
     """
-    return float((values.float() / temperature).softmax(dim=-1).amax(dim=-1).mean())
+    with torch.no_grad():
+        return float((values.float() / temperature).softmax(dim=-1).amax(dim=-1).mean())
 
 
 def warn_of_flat_targets(figures: Mapping[str, float], *, k: int) -> None:

@@ -144,10 +144,7 @@ class Refresher:
         return self._reported(event, waited.seconds)
 
     def overlap(self) -> float | None:
-        """How stale the index is, where no refresh will tell: the share of the fresh hits that it finds.
-
-        None with a schedule, whose refreshes measure it; and where nothing is measured.
-        """
+        """The share of the fresh hits that the index finds; None with a schedule, whose refreshes measure it."""
         if self._schedule.ranges or not self._sample.queries:
             return None
         if passage_digest(self.encoder) == self._passages:
