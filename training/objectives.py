@@ -132,7 +132,8 @@ def top_share(values: Float[Tensor, "query passage"], *, temperature: float = 1.
     0.625
     """
     with torch.no_grad():
-        return float((values.float() / temperature).softmax(dim=-1).amax(dim=-1).mean())
+        shares: list[float] = (values.float() / temperature).softmax(dim=-1).amax(dim=-1).tolist()
+    return sum(shares) / len(shares)
 
 
 def warn_of_flat_targets(figures: Mapping[str, float], *, k: int) -> None:
