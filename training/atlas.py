@@ -203,20 +203,19 @@ class AtlasTask:
         """The retriever's objective and the reader's loss; each has a graph of its own."""
         losses: dict[str, float] = {}
         figures: dict[str, float] = {}
-        for name, loss in self._losses(batch, figures):
+        for name, loss, found in self._losses(batch):
             backward(loss)
             losses[name] = float(loss.detach())
+            figures |= found
         if not self._is_target_known:
             self._is_target_known = True
             warn_of_flat_targets(figures, k=self.finding.k)
         return {"loss": sum(losses.values()), **losses, **figures}
 
-    def _losses(
-        self, batch: AtlasBatch, figures: dict[str, float] | None = None
-    ) -> Iterator[tuple[str, Float[Tensor, ""]]]:
-        """The loss of each model that learns now; the graph of the first may go before the second is computed.
+    def _losses(self, batch: AtlasBatch) -> Iterator[tuple[str, Float[Tensor, ""], Mapping[str, float]]]:
+        """The loss of each model that learns now, and what was found out with it.
 
-        What the objective found out besides goes into ``figures``.
+        The graph of the first may go before the second is computed.
         """
         asked = AnsweredQuestions([item.question for item in batch.items], batch.found.passages, batch.answers)
         is_taught = self.teaching.retriever != "frozen" and self._update >= self.teaching.freeze_retriever_steps
@@ -224,15 +223,13 @@ class AtlasTask:
         if is_taught and is_read and self.objective.n_signals and encodes_alike(self.reader):
             own, asked = encode_for_both(self.reader, asked, read=self._read(asked))
             # the reader's loss first: what its encoder keeps for the gradient is gone when the retriever encodes
-            yield "reader_loss", self.reader.nll(own, batch.answers, label_smoothing=self.teaching.label_smoothing)
+            yield "reader_loss", self.reader.nll(own, batch.answers, label_smoothing=self.teaching.label_smoothing), {}
             is_read = False
         if is_taught:
             found = self._retrieved(batch.items, asked)
-            yield "retriever_loss", self.objective(found)
-            if figures is not None:
-                figures.update(found.figures)
+            yield "retriever_loss", self.objective(found), found.figures
         if is_read:
-            yield "reader_loss", self._reader_loss(asked)
+            yield "reader_loss", self._reader_loss(asked), {}
 
     def _retrieved(self, items: Sequence[Example], asked: AnsweredQuestions) -> Retrieved:
         frozen = self.teaching.retriever == "query"

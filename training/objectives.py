@@ -105,23 +105,28 @@ class FeedbackObjective:
         reader = _given(found.reader)
         kept = found.mask.any(dim=-1)
         if not bool(kept.any()):
+            found.figures.update(self._target_figures(None))
             return found.query_vectors.sum() * 0.0
         asked = found.asked if bool(kept.all()) else found.asked.take(kept.nonzero().flatten().tolist())
         feedback = _kept(self.signal(reader, asked), found.scores.device)
         scale = math.sqrt(found.encoder.dim) if self.score_scale == "sqrt_dim" else 1.0
         extra = {} if feedback.token_mask is None else {"token_mask": feedback.token_mask}
         scores = found.scores[kept]
-        found.figures.update(self._target_figures(feedback))
+        found.figures.update(self._target_figures(feedback.values))
         loss = self.loss(scores / scale, _as_wide(feedback.values, scores), **extra)
         share = float(kept.float().mean())
         return loss * (share / scores.shape[1] if self.per_passage else share)
 
-    def _target_figures(self, feedback: Feedback) -> dict[str, float]:
-        """How much the target of a distillation tells passages apart, under the signal's name."""
+    def _target_figures(self, values: Float[Tensor, "query passage *token"] | None) -> dict[str, float]:
+        """How much the target of a distillation tells passages apart, under the signal's name; 0 without passages.
+
+        The names are the same for every batch: all processes add up the same figures.
+        """
         if getattr(self.loss, "func", self.loss) is not distillation_kl:
             return {}
         temperature = getattr(self.loss, "keywords", {}).get("feedback_temperature", 1.0)
-        return {described(self.signal)["name"] + _TOP_SHARE: top_share(feedback.values, temperature=temperature)}
+        share = 0.0 if values is None else top_share(values, temperature=temperature)
+        return {described(self.signal)["name"] + _TOP_SHARE: share}
 
 
 def top_share(values: Float[Tensor, "query passage"], *, temperature: float = 1.0) -> float:
@@ -142,11 +147,11 @@ def warn_of_flat_targets(figures: Mapping[str, float], *, k: int) -> None:
     Why at all: a temperature that fits one reader's attention is far too high for another's, and the run goes on.
     """
     for name, share in figures.items():
-        if name.endswith(_TOP_SHARE) and share < _FLAT / k and distributed.is_main():
+        if name.endswith(_TOP_SHARE) and 0 < share < _FLAT / k and distributed.is_main():
             log.warning(
                 "the reader's feedback hardly tells the %d passages apart (%s %.3f, %.3f would be equal shares): such "
                 "a target makes the retriever's scores equal; lower task.loss.loss.feedback_temperature, or look "
-                "whether the index finds passages with answers at all",
+                "whether the index finds passages with answers at all (docs/atlas.md)",
                 *(k, name, share, 1 / k),
             )
 

@@ -87,6 +87,14 @@ def test_how_much_the_target_tells_apart_is_left_for_the_log(tiny, model_dir: Pa
     assert found.figures == {}
 
 
+def test_the_figures_have_the_same_names_where_a_process_found_no_passage(tiny, model_dir: Path, rules):
+    """Silent failure: processes that add up different figures wait for each other, or add what is not alike."""
+    some, none = (_found(tiny, model_dir, rules, lines) for lines in ([[A, B]], [[], []]))
+    for found in (some, none):
+        LDIST(found)
+    assert some.figures.keys() == none.figures.keys() == {"likelihood_top_share"}
+
+
 def test_an_objective_of_feedback_without_a_reader_is_refused(tiny, model_dir: Path, rules):
     found = _found(tiny, model_dir, rules, [[A, B]])
     with pytest.raises(ConfigError, match="there is no reader"):

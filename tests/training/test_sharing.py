@@ -103,7 +103,7 @@ def updated(task: AtlasTask, batch: AtlasBatch, *, only: str = "") -> dict[str, 
         module.train()
         module.zero_grad(set_to_none=True)
     figures = {}
-    for name, loss in task._losses(batch):
+    for name, loss, _ in task._losses(batch):
         figures[name] = float(loss.detach())
         if not only or name == only:
             loss.backward()  # type: ignore[no-untyped-call]
