@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import resource
 import sys
@@ -173,6 +175,15 @@ def run_command(console: Console, command: str, overrides: Sequence[str]) -> Non
     """Print and run a ragkit command, in this process."""
     console.print(Text(f"$ ragkit {command} {' '.join(overrides)}", style="dim"), soft_wrap=True)
     build(compose(command, overrides)).run()
+    _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Free what the last command used: glibc keeps it, broken up, and the next command's would come on top."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
 
 
 def show_answer(console: Console, example: Example, prediction: Prediction) -> None:

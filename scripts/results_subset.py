@@ -19,6 +19,7 @@ from results_answers_steps import index_of
 
 from ragkit.corpus import PassageStore, load_examples
 from ragkit.index import open_index
+from ragkit.index.vectors import vector_blocks, vector_headers
 from ragkit.metrics import bootstrap_interval, has_answer, hit_at_k
 from ragkit.retriever.dense import DenseRetriever
 from ragkit.retriever.open import CORPUS, open_retriever
@@ -80,8 +81,8 @@ def figures(
 
 
 def stored_vectors(folder: Path) -> Float32[np.ndarray, "passage dim"]:
-    files = sorted(open_index(folder).folder.glob("vectors-*.npy"))
-    return np.concatenate([np.load(file, mmap_mode="r") for file in files])
+    files = vector_headers(sorted(open_index(folder).folder.glob("vectors-*.npy")))
+    return np.concatenate(list(vector_blocks(files)))
 
 
 if __name__ == "__main__":

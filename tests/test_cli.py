@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ def test_the_help_of_a_command_shows_an_example_and_its_keys(name: str, capsys: 
     out = capsys.readouterr().out
     assert cli.COMMANDS[name].examples[0] in out
     assert "out:" in out or name in {"ask", "convert"}
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "32"), ("500", "500")])
+def test_a_command_bounds_the_cache_of_kernels_unless_the_user_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, wanted: str
+) -> None:
+    """Without a bound a kernel is kept for every length of text: 0.7 GB of the demo's memory."""
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, given or "")  # so that the test's end restores what was there
+    if given is None:
+        monkeypatch.delenv(name)
+    assert cli.main(["index", "corpus=sample", "retriever=bm25", f"out={tmp_path}/i"]) == 0
+    assert os.environ[name] == wanted
 
 
 def test_an_unknown_command_exits_with_2_and_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
